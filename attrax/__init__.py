@@ -1,0 +1,49 @@
+"""Attributions for any JAX function: which parts of a value made the score what it is."""
+
+from typing import TYPE_CHECKING
+
+from . import metrics as metrics
+from . import paths as paths
+from . import quadrature as quadrature
+from . import scores as scores
+from ._channels import ChannelRanking as ChannelRanking
+from ._channels import channels as channels
+from ._channels import positions as positions
+from ._channels import rank_channels as rank_channels
+from ._cuts import capture as capture
+from ._cuts import cut as cut
+from ._cuts import gradients_at as gradients_at
+from ._cuts import intervene as intervene
+from ._cuts import layers as layers
+from ._gradient import gradient as gradient
+from ._gradient import gradient_times_input as gradient_times_input
+from ._influence import influence as influence
+from ._integrated import integrated_gradients as integrated_gradients
+from ._integrated import path_integrated_gradients as path_integrated_gradients
+from ._models import Model as Model
+from ._models import as_model as as_model
+from ._models import unbatched as unbatched
+from ._names import Layer as Layer
+from ._names import Layers as Layers
+from ._taps import tap as tap
+from ._types import Certified as Certified
+from ._types import Estimate as Estimate
+
+if TYPE_CHECKING:
+    from . import plot as plot
+    from ._linen import from_linen as from_linen
+    from ._nnx import from_nnx as from_nnx
+
+__version__ = "0.1.0"
+
+_LAZY = {"from_linen": "._linen", "from_nnx": "._nnx", "plot": ".plot"}
+
+
+def __getattr__(name: str):
+    """Load what needs flax or matplotlib on first use."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    module = import_module(_LAZY[name], __name__)
+    return module if name == "plot" else getattr(module, name)

@@ -1,0 +1,75 @@
+"""The one loop of the library: a weighted sum over points that are never all in memory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from . import _checks
+from ._types import Array, PyTree, wide_dtype
+
+
+def weighted_sum(
+    integrand: Callable[[Any], PyTree], points: PyTree, weights: Array, *, batch_size: int
+) -> PyTree:
+    """`sum_k weights[k] integrand(points[k])`, in float32 or wider.
+
+    A scan over chunks of a vmap. The chunks are as equal as they can be and hold at most
+    `batch_size` points; the last one is filled up by repeating the last point with weight zero. A
+    point made up instead could have an infinite gradient, and 0 x inf is NaN. Each chunk is under
+    `jax.checkpoint`, so that a derivative of the sum, too, holds one chunk at a time: memory
+    grows with `batch_size`, never with the number of points.
+
+    Args:
+        integrand: a function of one point.
+        points: a pytree with a leading axis of length n: nodes, or nodes and keys.
+        weights: `(n,)`.
+        batch_size: points evaluated at once.
+
+    Returns:
+        What `integrand` returns, summed; the caller casts it back.
+    """
+    n = weights.shape[0]
+    chunks = -(-n // _checks.count(batch_size, "batch_size"))
+
+    def chunk_sum(points: PyTree, weights: Array) -> PyTree:
+        values = jax.vmap(integrand)(points)
+        return jax.tree.map(lambda value: _contract(weights, value), values)
+
+    if chunks == 1:
+        return jax.checkpoint(chunk_sum)(points, weights)
+    # Inside a scan nothing can undo the rematerialisation, and its barriers would only cost time.
+    chunk_sum = jax.checkpoint(chunk_sum, prevent_cse=False)
+    xs = _chunked(points, weights, chunks)
+    start = jax.tree.map(jnp.zeros_like, jax.eval_shape(chunk_sum, *jax.tree.map(_first, xs)))
+
+    def step(total: PyTree, chunk: tuple[PyTree, Array]) -> tuple[PyTree, None]:
+        return jax.tree.map(jnp.add, total, chunk_sum(*chunk)), None
+
+    return jax.lax.scan(step, start, xs)[0]
+
+
+def _contract(weights: Array, values: Array) -> Array:
+    """The weighted sum over axis 0. Not a matrix product: those may round to fewer bits."""
+    dtype = wide_dtype(values.dtype)
+    column = weights.astype(dtype).reshape(-1, *[1] * (values.ndim - 1))
+    return jnp.sum(column * values.astype(dtype), axis=0)
+
+
+def _chunked(points: PyTree, weights: Array, chunks: int) -> tuple[PyTree, Array]:
+    """Points and weights with two leading axes, (chunks, size)."""
+    n = weights.shape[0]
+    size = -(-n // chunks)
+    index = jnp.minimum(jnp.arange(chunks * size), n - 1)
+    padding = jnp.zeros(chunks * size - n, weights.dtype)
+
+    def split(leaf: Array) -> Array:
+        return leaf[index].reshape(chunks, size, *leaf.shape[1:])
+
+    filled = jnp.concatenate([weights, padding])
+    return jax.tree.map(split, points), filled.reshape(chunks, size)
+
+
+def _first(leaf: Array) -> Array:
+    return leaf[0]

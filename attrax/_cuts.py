@@ -1,0 +1,394 @@
+"""Look inside a model: list its layers, capture, cut, differentiate at and replace activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from . import _program
+from ._models import Model, Reading, Static, as_model, read
+from ._names import Layers, Target, resolve, shorten, table
+from ._taps import is_reading
+from ._types import PyTree, Score
+
+
+def layers(model: Any, *inputs: Any, **kwargs: Any) -> Layers:
+    """Every value of a model that has a name, in the order of execution: a trace, no computation.
+
+    Listed are the outputs of modules, taps and named functions (`relu#0`). Addressed in the same way,
+    but not listed, are the inputs of modules (`conv:in`) and all other operations, by primitive and
+    count within their module (`attention:div#1`).
+
+    Args:
+        model: anything that `as_model` takes.
+        *inputs: what the model is called with; `jax.ShapeDtypeStruct` will do.
+        **kwargs: likewise.
+
+    Returns:
+        A tuple of `Layer(name, shape, dtype)` that prints as a table.
+
+    Example:
+        >>> import attrax, jax, jax.numpy as jnp
+        >>> attrax.layers(lambda x: jax.nn.relu(attrax.tap("scaled", 2 * x)), jnp.ones(3))
+        layer   shape  dtype
+        ------  -----  -------
+        scaled  (3,)   float32
+        relu#0  (3,)   float32
+    """
+    reading, _ = read(as_model(model), inputs, kwargs)
+    return table(reading.sites)
+
+
+def capture(model: Any, *inputs: Any, at: str | Sequence[str], **kwargs: Any) -> PyTree:
+    """The activation at a name.
+
+    Args:
+        model: anything that `as_model` takes.
+        *inputs: what the model is called with.
+        at: a name, or several. Inside a scan over layers, `layers[3]/ff` is one iteration and
+            `layers/ff` all of them, stacked on a leading axis.
+        **kwargs: further arguments of the model.
+
+    Returns:
+        The activation, or a dict of activations for several names.
+
+    Raises:
+        ValueError: no such layer, several of that name, or a value that cannot be reached.
+
+    Example:
+        >>> import attrax, jax.numpy as jnp
+        >>> model = lambda x: attrax.tap("square", x ** 2).sum()
+        >>> attrax.capture(model, jnp.array([1.0, 3.0]), at="square")
+        Array([1., 9.], dtype=float32)
+    """
+    reading, args = read(as_model(model), inputs, kwargs)
+    names = _several(at)
+
+    def make():
+        targets = [resolve(reading.sites, name) for name in names]
+        for target in targets:
+            if target.is_stacked and "cond" in target.site.inside:
+                raise ValueError(
+                    f"{target.template!r} is a scan inside a branch: capture its iterations one by one."
+                )
+        program = _exposed(reading, [t for t in targets if not t.is_stacked])
+        keep = frozenset(t.name for t in targets)
+        edits = _program.Edits({}, {}, keep)
+
+        def found(*args):
+            return _program.edit(_program.strip(program.jaxpr, keep), args, edits)[1]
+
+        return targets, program.consts, jax.jit(found, inline=True)
+
+    targets, consts, found = reading.derive(("capture", names), make)
+    kept = found(*_with_consts(reading, consts, args))
+    values = {
+        name: jax.tree.unflatten(target.site.label.tree, kept[target.name])
+        for name, target in zip(names, targets, strict=True)
+    }
+    return values[at] if isinstance(at, str) else values
+
+
+def cut(model: Any, *inputs: Any, at: str | Sequence[str], **kwargs: Any) -> tuple[PyTree, Model]:
+    """Cut a model in two at a layer: `model(*inputs) = tail(z)`.
+
+    `z` is the activation; `tail` is the function from it to the model's output, and itself a model:
+    pass it to a jitted function, map over it, cut it again (layer to layer). What does not depend on
+    `z` (the layers before it, skip connections around it) is computed once, here, and never again when
+    `tail` runs: at depth d a gradient of `tail` costs 2(1 - d) forward passes of the model. A
+    gradient of `tail` is exact; completeness of a path attribution with respect to `z` holds where
+    every path from input to output crosses the cut.
+
+    Args:
+        model: anything that `as_model` takes.
+        *inputs: what the model is called with.
+        at: the name of a layer. Several names are a joint cut: `z` is then a dict, and no layer may
+            lie upstream of another.
+        **kwargs: further arguments of the model.
+
+    Returns:
+        `(z, tail)`.
+
+    Raises:
+        ValueError: no such layer, several of that name, a value that cannot be reached; a layer of a
+            scan without its iteration (planting all iterations at once would sever the gradient
+            between them); the output does not depend on the layer; one of several layers lies
+            upstream of another.
+
+    Example:
+        >>> import attrax, jax, jax.numpy as jnp
+        >>> def model(x):
+        ...     return attrax.tap("square", x ** 2).sum()
+        >>> z, tail = attrax.cut(model, jnp.array([1.0, 3.0]), at="square")
+        >>> z, tail(z), jax.grad(tail)(z)
+        (Array([1., 9.], dtype=float32), Array(10., dtype=float32), Array([1., 1.], dtype=float32))
+    """
+    reading, args = read(as_model(model), inputs, kwargs)
+    names = _several(at)
+    parts = reading.derive(("cut", names), lambda: _Cut(reading, names, isinstance(at, str)))
+    return parts.run(_with_consts(reading, parts.consts, args))
+
+
+class _Cut:
+    """A program cut at layers, made once for all inputs of the same shapes."""
+
+    def __init__(self, reading: Reading, names: tuple[str, ...], single: bool):
+        targets = [resolve(reading.sites, name) for name in names]
+        for name, target in zip(names, targets, strict=True):
+            _refuse_stacked(name, target)
+        program = _exposed(reading, targets)
+        try:
+            self.split = _program.split(program.jaxpr, [t.name for t in targets])
+        except _program.NoDependence:
+            raise ValueError(
+                f"the output does not depend on {' or '.join(map(repr, names))}: nothing flows from "
+                "there to the output of the model."
+            ) from None
+        except _program.Upstream:
+            raise ValueError(
+                f"one of the layers {', '.join(map(repr, names))} lies upstream of another: a joint "
+                "cut would sever the gradient between them. Use `attrax.gradients_at`."
+            ) from None
+        self.consts = program.consts
+        trees = [t.site.label.tree for t in targets]
+        self.tree = trees[0] if single else jax.tree.structure(
+            dict(zip(names, [jax.tree.unflatten(t, [0] * t.num_leaves) for t in trees], strict=True))
+        )
+        # A dict flattens in the order of its keys, the cut in the order of `names`.
+        places = {} if single else dict(zip(names, _ranges(trees), strict=True))
+        self.order = [i for name in sorted(places) for i in places[name]] or list(
+            range(self.split.num_values)
+        )
+        head = _program.strip(self.split.head)
+        self.head = jax.jit(lambda *args: _program.run(head, args), inline=True)
+        self.tail = _Tail(self.split.tail, self.tree, self.order, reading.outputs, names)
+
+    def run(self, args: Sequence[Any]) -> tuple[PyTree, Model]:
+        made = self.head(*args)
+        z = jax.tree.unflatten(self.tree, [made[i] for i in self.order])
+        return z, Model(_program.residuals(self.split, args, made), self.tail)
+
+
+class _Tail:
+    """The program of a tail: `(residuals, z) -> outputs`."""
+
+    def __init__(self, jaxpr: Any, tree: Any, order: list[int], outputs: Static, names: Any):
+        self.jaxpr, self.tree, self.order, self.outputs, self.names = jaxpr, tree, order, outputs, names
+        self.avals = _program.input_avals(jaxpr)[-len(order) :]
+        plain = _program.strip(jaxpr)
+        self.plain = jax.jit(lambda *args: _program.run(plain, args), inline=True)
+
+    def __repr__(self) -> str:
+        return f"<tail from {', '.join(self.names)}>"
+
+    def __call__(self, residuals: Sequence[Any], z: PyTree) -> PyTree:
+        leaves, tree = jax.tree.flatten(z)
+        if tree != self.tree:
+            raise ValueError(
+                f"the tail takes an activation of structure {self.tree}; got one of structure {tree}."
+            )
+        values: list[Any] = [None] * len(leaves)
+        for i, leaf in zip(self.order, leaves, strict=True):
+            values[i] = jnp.asarray(leaf)
+        for value, aval in zip(values, self.avals, strict=True):
+            if (value.shape, value.dtype) != (aval.shape, aval.dtype):
+                raise ValueError(
+                    f"the tail takes an activation of shape {aval.shape} and dtype {aval.dtype}; got "
+                    f"{value.shape} and {value.dtype}. Evaluate several at once by `jax.vmap(tail)`."
+                )
+        try:
+            if is_reading():
+                outputs = _program.run(self.jaxpr, [*residuals, *values])
+            else:
+                outputs = self.plain(*residuals, *values)
+        except jax.errors.UnexpectedTracerError as error:
+            raise ValueError(
+                "a function with its own derivative rule (custom_jvp, custom_vjp) in the model uses a "
+                "value of the trace around it: pass that value to it as an argument."
+            ) from error
+        return self.outputs.join(outputs)
+
+
+def gradients_at(
+    model: Any, *inputs: Any, score: Score, at: str | Sequence[str], **kwargs: Any
+) -> PyTree:
+    """Total derivatives of one score at several layers, in one backward pass.
+
+    ``d score / d z_k``, by adding a zero to each activation, so that layers may lie upstream of one
+    another. The whole model runs once forward and once backward.
+
+    Args:
+        model: anything that `as_model` takes.
+        *inputs: what the model is called with.
+        score: `outputs -> scalar`.
+        at: a name, or several. `layers/ff` of a scan over layers means all its iterations, stacked.
+        **kwargs: further arguments of the model.
+
+    Returns:
+        The gradient, or a dict of gradients for several names, each like the activation there.
+
+    Raises:
+        ValueError: no such layer, several of that name, or a score that is not a scalar.
+        TypeError: the activation is not floating.
+
+    Example:
+        >>> import attrax, jax.numpy as jnp
+        >>> def model(x):
+        ...     return attrax.tap("b", attrax.tap("a", x) ** 2)
+        >>> attrax.gradients_at(model, jnp.array([3.0]), score=jnp.sum, at=["a", "b"])
+        {'a': Array([6.], dtype=float32), 'b': Array([1.], dtype=float32)}
+    """
+    reading, args = read(as_model(model), inputs, kwargs)
+    names = _several(at)
+
+    def make():
+        targets = [resolve(reading.sites, name) for name in names]
+        for name, target in zip(names, targets, strict=True):
+            for aval in target.site.avals:
+                if not jnp.issubdtype(aval.dtype, jnp.floating):
+                    raise TypeError(f"the layer {name!r} is {aval.dtype}: it has no gradient.")
+        program = _exposed(reading, [t for t in targets if None not in t.iterations and t.iterations])
+        keep = frozenset(t.name for t in targets)
+        return targets, program.consts, _program.strip(program.jaxpr, keep)
+
+    targets, consts, jaxpr = reading.derive(("gradients", names), make)
+    args = _with_consts(reading, consts, args)
+    change = {t.name: _add for t in targets}
+
+    def scored(zeros):
+        edits = _program.Edits(change, zeros, frozenset())
+        value = score(reading.outputs.join(_program.edit(jaxpr, args, edits)[0]))
+        if jnp.shape(value) != ():
+            raise ValueError(f"`score` must return a scalar; got shape {jnp.shape(value)}.")
+        return value
+
+    found = jax.grad(scored)({t.name: _zeros(t) for t in targets})
+    gradients = {
+        name: jax.tree.unflatten(t.site.label.tree, found[t.name])
+        for name, t in zip(names, targets, strict=True)
+    }
+    return gradients[at] if isinstance(at, str) else gradients
+
+
+def _add(values: list[Any], zeros: Any) -> list[Any]:
+    return [v + z for v, z in zip(values, zeros, strict=True)]
+
+
+def _zeros(target: Target) -> list[Any]:
+    lead = tuple(n for n, k in zip(target.lengths, target.iterations, strict=True) if k is None)
+    return [jnp.zeros((*lead, *a.shape), a.dtype) for a in target.site.avals]
+
+
+def intervene(model: Any, *inputs: Any, **kwargs: Any) -> PyTree:
+    """The output of a model with activations replaced: patching, steering, ablation.
+
+    ``intervene(model, *inputs, {name: value or function})``: the last positional argument says what
+    to put where. Everything downstream is computed from it, other replaced activations included.
+
+    Args:
+        model: anything that `as_model` takes.
+        *inputs: what the model is called with, and last the mapping from names to replacements: an
+            array like the activation, or a function of the activation. At `layers/ff` of a scan over
+            layers a function applies to each iteration, and a value holds all, stacked.
+        **kwargs: further arguments of the model.
+
+    Returns:
+        What the model returns.
+
+    Raises:
+        ValueError: no such layer, several of that name, or a replacement of another shape.
+        TypeError: the last argument is not a mapping.
+
+    Example:
+        >>> import attrax, jax.numpy as jnp
+        >>> model = lambda x: attrax.tap("square", x ** 2).sum()
+        >>> attrax.intervene(model, jnp.array([1.0, 3.0]), {"square": lambda z: z.at[1].set(0.0)})
+        Array(1., dtype=float32)
+    """
+    if not inputs or not isinstance(inputs[-1], Mapping):
+        raise TypeError(
+            "the last argument of `intervene` must map names of layers to values or functions: "
+            "intervene(model, x, {'block3': value})."
+        )
+    *rest, changes = inputs
+    reading, args = read(as_model(model), rest, kwargs)
+    targets = {at: resolve(reading.sites, at) for at in changes}
+    indexed = [t for t in targets.values() if t.iterations and not t.is_stacked]
+    names = tuple(t.name for t in targets.values())
+
+    def make():
+        program = _exposed(reading, indexed)
+        return program.consts, _program.strip(program.jaxpr, frozenset(names))
+
+    consts, jaxpr = reading.derive(("intervene", names), make)
+    change, feed = {}, {}
+    for at, target in targets.items():
+        if callable(changes[at]):
+            change[target.name] = _replace_by(at, target, changes[at])
+        else:
+            shapes = [jax.eval_shape(lambda z=z: z) for z in _zeros(target)]
+            feed[target.name] = _like(at, target, shapes, changes[at])
+            change[target.name] = lambda values, new: new
+    edits = _program.Edits(change, feed, frozenset())
+    args = _with_consts(reading, consts, args)
+    return reading.outputs.join(_program.edit(jaxpr, args, edits)[0])
+
+
+def _replace_by(at: str, target: Target, function: Callable[[PyTree], PyTree]):
+    def change(values, _):
+        new = function(jax.tree.unflatten(target.site.label.tree, values))
+        return _like(at, target, values, new)
+
+    return change
+
+
+def _like(at: str, target: Target, old: Sequence[Any], new: PyTree) -> list[Any]:
+    """The arrays of a replacement, which must have the shapes of what it replaces."""
+    leaves, tree = jax.tree.flatten(new)
+    if tree != target.site.label.tree or any(
+        jnp.shape(n) != o.shape for n, o in zip(leaves, old, strict=True)
+    ):
+        raise ValueError(
+            f"the replacement at {at!r} must be like the activation, {[o.shape for o in old]}; got "
+            f"{[jnp.shape(n) for n in leaves]}."
+        )
+    return [jnp.asarray(n, o.dtype) for n, o in zip(leaves, old, strict=True)]
+
+
+def _several(at: str | Sequence[str]) -> tuple[str, ...]:
+    names = (at,) if isinstance(at, str) else tuple(at)
+    if not names:
+        raise ValueError("`at` must name at least one layer.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"`at` names a layer twice: {list(names)}.")
+    return names
+
+
+def _refuse_stacked(at: str, target: Target) -> None:
+    if target.is_stacked:
+        first = target._replace(iterations=tuple(k or 0 for k in target.iterations)).name
+        raise ValueError(
+            f"the layer {at!r} is computed by every iteration of a scan: cut at one of them, as in "
+            f"{shorten(first)!r}. For gradients at all of them use `attrax.gradients_at`."
+        )
+
+
+def _exposed(reading: Reading, targets: Sequence[Target]) -> _program.Program:
+    program = reading.program
+    for target in targets:
+        program = _program.expose(program, target.name)
+    return program
+
+
+def _with_consts(reading: Reading, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+    """The arguments of a program that was derived from a reading, its own constants in front."""
+    return [*consts, *args[len(reading.program.consts) :]]
+
+
+def _ranges(trees: Sequence[Any]) -> list[range]:
+    """The places of several trees in the list of all their leaves."""
+    starts = [sum(t.num_leaves for t in trees[:i]) for i in range(len(trees) + 1)]
+    return [range(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]

@@ -1,0 +1,255 @@
+"""Bars of channel attributions: one signed number a channel."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import Formatter, MaxNLocator
+from matplotlib.transforms import blended_transform_factory
+from numpy.typing import ArrayLike
+
+from ._arrays import Floats, image_array, real_array, scale_limit
+from ._canvas import NEGATIVE, POSITIVE, new_axes, new_figure, note, with_units
+
+Pictures = ArrayLike | Mapping[int, ArrayLike]
+
+
+def channel_distribution(
+    channel_attribution: ArrayLike,
+    *,
+    limit: float | None = None,
+    classes: tuple[str, str] | None = None,
+    units: str = "",
+    title: str = "Channel attributions, sorted",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draws all channels as signed bars, from the most positive to the most negative.
+
+    `bar_r = v_(r)`, the values in descending order; nothing is normalised.
+
+    Args:
+        channel_attribution: `(C,)`, one value a channel, as `attrax.channels` gives them.
+        limit: the vertical axis runs from `-limit` to `limit`, so that several pictures can be
+            compared; from the data where not given.
+        classes: names of the class that blue (positive) and that red (negative) speaks for.
+        units: what attributions are measured in, such as "logit".
+        title: title of the picture.
+        ax: axes to draw on; a new figure where not given.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: on another shape, values that are not finite, options out of range.
+
+    Example:
+        >>> ax = channel_distribution([1.0, -2.0, 3.0])
+        >>> [bars.get_data().values.tolist() for bars in ax.patches]
+        [[3.0, 1.0, 0.0], [0.0, 0.0, -2.0]]
+    """
+    values = np.sort(_channel_values(channel_attribution))[::-1]
+    high = scale_limit(np.abs(values), 100.0, limit)
+    ax = new_axes(6.4, 3.2) if ax is None else ax
+    # One outline a sign, not one rectangle a channel: thousands of channels draw at once, without
+    # seams. Its edges put channel r at r - 0.5 ... r + 0.5.
+    edges = np.arange(len(values) + 1) - 0.5
+    ax.stairs(np.maximum(values, 0.0), edges, fill=True, color=POSITIVE)
+    ax.stairs(np.minimum(values, 0.0), edges, fill=True, color=NEGATIVE)
+    ax.axhline(0.0, color="0.3", linewidth=0.8)
+    ax.set_xlim(edges[0], edges[-1])
+    if limit is not None:
+        ax.set_ylim(-1.05 * high, 1.05 * high)
+    if not values.any():
+        ax.set_ylim(-1.0, 1.0)
+        note(ax, "all zero")
+    ax.set_xlabel("rank of the channel")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_ylabel(with_units("attribution", units))
+    ax.set_title(title)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(handles=_legend(classes), loc="upper right", frameon=False)
+    return ax
+
+
+def channel_ranking(
+    channel_attribution: ArrayLike,
+    k: int = 5,
+    *,
+    limit: float | None = None,
+    classes: tuple[str, str] | None = None,
+    pictures: Pictures | None = None,
+    units: str = "",
+    title: str = "Most positive and most negative channels",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draws the `k` most positive channels above the `k` most negative ones.
+
+    `rows = argsort(-v)[:k], ..., argsort(-v)[-k:]`: values descend from top to bottom.
+
+    Equal values keep the order of their channels. Where `2k` is at least the number of channels,
+    each is drawn once and nothing is left out. Values are written with three significant digits.
+
+    Args:
+        channel_attribution: `(C,)`, one value a channel, as `attrax.channels` gives them.
+        k: channels a side.
+        limit: the horizontal axis is scaled to this value, so that several pictures can be
+            compared; to the largest drawn value where not given.
+        classes: names of the class that blue (positive) and that red (negative) speaks for.
+        pictures: a picture a channel, drawn beside its bar: `(C, h, w, 3)`, or a mapping from
+            channel to `(h, w, 3)` that holds what there is; in [0, 1] or uint8.
+        units: what attributions are measured in, such as "logit".
+        title: title of the picture.
+        ax: axes to draw on; a new figure where not given.
+
+    Returns:
+        The axes; the ones of the pictures are its `child_axes`.
+
+    Raises:
+        ValueError: on shapes that do not fit, values that are not finite, options out of range.
+
+    Example:
+        >>> ax = channel_ranking([0.5, -2.0, 3.0, 0.0], k=1)
+        >>> [label.get_text() for label in ax.get_yticklabels()]
+        ['2', '...', '1']
+    """
+    values = _channel_values(channel_attribution)
+    if k < 1:
+        raise ValueError(f"`k` must be at least 1; got {k}.")
+    order = [int(channel) for channel in np.argsort(-values, kind="stable")]
+    rows = order if 2 * k >= len(order) else [*order[:k], None, *order[-k:]]
+    # Row 0 stands highest; the gap between the two sides is a row of its own.
+    heights = {channel: len(rows) - 1 - row for row, channel in enumerate(rows)}
+    shown = {channel: float(values[channel]) for channel in rows if channel is not None}
+    crops = _pictures(pictures, len(values), list(shown))
+    high = scale_limit(np.abs(list(shown.values())), 100.0, limit)
+    if ax is None:
+        ax = new_axes(6.4, max(len(rows), 2) * (0.7 if crops else 0.32) + 1.1)
+
+    for channel, value in shown.items():
+        height, negative = heights[channel], value < 0.0
+        ax.barh(height, value, height=0.8, color=NEGATIVE if negative else POSITIVE)
+        ax.annotate(
+            Formatter.fix_minus(f"{value:+.3g}" if value else "0"),
+            (min(max(value, -high), high), height),
+            xytext=(-4 if negative else 4, 0),
+            textcoords="offset points",
+            ha="right" if negative else "left",
+            va="center",
+            fontsize="small",
+        )
+        if channel in crops:
+            _draw_picture(ax, crops[channel], height)
+    ax.axvline(0.0, color="0.3", linewidth=0.8)
+    # Room for the numbers, on the sides where bars stand.
+    left = high if min(shown.values()) < 0.0 else 0.0
+    right = high if max(shown.values()) > 0.0 else 0.0
+    room = 0.3 * (left + right)
+    if room:
+        ax.set_xlim(-(left + room) if left else 0.0, (right + room) if right else 0.0)
+    else:
+        ax.set_xlim(-1.0, 1.0)
+        note(ax, "all zero")
+    ax.set_ylim(-0.6, len(rows) - 0.4)
+    ax.set_yticks(list(heights.values()), [str(c) if c is not None else "..." for c in heights])
+    ax.tick_params(axis="y", length=0)
+    ax.locator_params(axis="x", nbins=5)
+    ax.set_ylabel("channel")
+    ax.set_xlabel(with_units("attribution", units))
+    ax.set_title(title)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    if classes is not None:
+        corner = "lower right" if right else "upper left"  # where the bars are short
+        ax.legend(handles=_legend(classes), loc=corner, fontsize="small")
+    return ax
+
+
+def channel_comparison(
+    channel_attributions: Mapping[str, ArrayLike],
+    k: int = 5,
+    *,
+    classes: tuple[str, str] | None = None,
+    pictures: Pictures | None = None,
+    units: str = "",
+) -> Figure:
+    """Draws several channel attributions of one layer side by side, on one scale.
+
+    A column each: `channel_distribution` above `channel_ranking`, with
+    `limit = max |v|` over all of them, so that lengths can be compared across columns.
+
+    Args:
+        channel_attributions: title to `(C,)` values, such as `{"Linear": ..., "Path integrated":
+            ..., "Stochastic path": ...}`.
+        k: channels a side.
+        classes: names of the class that blue (positive) and that red (negative) speaks for.
+        pictures: as in `channel_ranking`.
+        units: what attributions are measured in, such as "logit".
+
+    Returns:
+        The figure, with two rows of axes.
+
+    Raises:
+        ValueError: on values of different lengths, none at all, and as in `channel_ranking`.
+    """
+    columns = {
+        title: _channel_values(values, f"channel_attributions[{title!r}]")
+        for title, values in channel_attributions.items()
+    }
+    if not columns:
+        raise ValueError("`channel_attributions` must hold at least one title and its values.")
+    shapes = {title: values.shape for title, values in columns.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"`channel_attributions` must all have the same shape; got {shapes}.")
+    limit = max(float(np.abs(values).max()) for values in columns.values()) or None
+    row = 0.7 if pictures is not None else 0.3
+    ranking = (2 * k + 1) * row + 1.1
+    figure = new_figure(4.2 * len(columns), 2.4 + ranking + 0.4)
+    axes = figure.subplots(
+        2, len(columns), squeeze=False, gridspec_kw={"height_ratios": [2.4, ranking]}
+    )
+    for (title, values), top, bottom in zip(columns.items(), axes[0], axes[1], strict=True):
+        channel_distribution(values, limit=limit, units=units, title=title, ax=top)
+        top.get_legend().remove()  # one for the whole figure instead
+        channel_ranking(values, k, limit=limit, pictures=pictures, units=units, title="", ax=bottom)
+    figure.legend(handles=_legend(classes), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _channel_values(values: ArrayLike, name: str = "channel_attribution") -> Floats:
+    array = real_array(name, values)
+    if array.ndim != 1:
+        raise ValueError(
+            f"`{name}` must have shape (C,), one value a channel; got {array.shape}. "
+            "Reduce an attribution with `attrax.channels` first."
+        )
+    return array
+
+
+def _legend(classes: tuple[str, str] | None) -> list[Patch]:
+    positive, negative = classes or ("positive", "negative")
+    return [Patch(color=POSITIVE, label=positive), Patch(color=NEGATIVE, label=negative)]
+
+
+def _pictures(pictures: Pictures | None, n: int, shown: list[int]) -> dict[int, Floats]:
+    """The pictures of the channels that are shown."""
+    if pictures is None:
+        return {}
+    if not isinstance(pictures, Mapping):
+        shape = np.shape(pictures)
+        if len(shape) != 4 or shape[0] != n:
+            raise ValueError(
+                "`pictures` must hold one picture a channel, (C, h, w, 3), or map channels to "
+                f"pictures; got {shape} against ({n},) channels."
+            )
+        pictures = dict(enumerate(np.asarray(pictures)))
+    return {c: image_array(f"pictures[{c}]", pictures[c]) for c in shown if c in pictures}
+
+
+def _draw_picture(ax: Axes, picture: Floats, height: float) -> None:
+    """Beside the row at `height`, right of the axes."""
+    transform = blended_transform_factory(ax.transAxes, ax.transData)
+    inset = ax.inset_axes((1.02, height - 0.46, 0.16, 0.92), transform=transform)
+    inset.imshow(picture, cmap="gray", vmin=0.0, vmax=1.0)
+    inset.set_anchor("W")
+    inset.set_axis_off()

@@ -1,0 +1,278 @@
+"""Quadrature rules on [0, 1]: tables of nodes and weights, built in float64 on the host.
+
+A rule is a value. It says where on a path gradients are taken and with which weights they are
+summed; it knows nothing of gradients. `n` is always the number of evaluations.
+
+| rule | exact for polynomials of degree | error on a smooth integrand |
+|---|---|---|
+| `riemann_left(n)`, `riemann_right(n)`, `endpoint_mean(n)` | 0 | 1/n |
+| `midpoint(n)`, `trapezoid(n)` | 1 | 1/n^2 |
+| `simpson(n)` | 3 | 1/n^4 |
+| `clenshaw_curtis(n)` | n - 1 (n if n is odd) | spectral |
+| `gauss_legendre(n)` | 2n - 1 | spectral |
+| `gauss_kronrod(2m + 1)` | 3m + 1 (3m + 2 if m is odd) | spectral |
+
+On a piecewise linear network the gradient jumps along the path, and every rule is of first order.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from . import _checks, _kronrod
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rule:
+    """Nodes and weights on [0, 1]: the integral of f is near `sum_k weights[k] f(nodes[k])`.
+
+    A rule is a pytree, so that it can be an argument of a compiled function: another rule with as
+    many nodes then costs no compilation. Two rules are equal when they are the same object.
+
+    Args:
+        nodes: `(n,)`, each in [0, 1].
+        weights: `(n,)`. They sum to 1 for a mean over the path; this is not checked.
+        coarse: `(n,)` or None, the weights of a less accurate rule on the same nodes, with zeros
+            where it has none. The difference of the two sums is an estimate of the error.
+
+    Raises:
+        ValueError: when shapes differ, or a node lies outside [0, 1].
+
+    Example:
+        >>> rule = Rule([0.25, 0.75], [0.5, 0.5])
+        >>> rule.n, float(rule.weights @ rule.nodes)
+        (2, 0.5)
+    """
+
+    nodes: Any
+    weights: Any
+    coarse: Any = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _table(getattr(self, field.name)))
+        if len(np.shape(self.nodes)) != 1 or not np.shape(self.nodes)[0]:
+            raise ValueError(f"`nodes` must be one-dimensional; got shape {np.shape(self.nodes)}.")
+        for name in ("weights", "coarse"):
+            table = getattr(self, name)
+            if table is not None and np.shape(table) != np.shape(self.nodes):
+                raise ValueError(
+                    f"`{name}` must have the shape of `nodes`; "
+                    f"got {np.shape(table)} against {np.shape(self.nodes)}."
+                )
+        if isinstance(self.nodes, np.ndarray):
+            outside = self.nodes[~((self.nodes >= 0) & (self.nodes <= 1))]
+            if outside.size:
+                raise ValueError(f"`nodes` must lie in [0, 1]; got {outside[0]}.")
+
+    @property
+    def n(self) -> int:
+        """The number of evaluations."""
+        return self.nodes.shape[0]
+
+
+def _table(values: Any) -> Any:
+    """A read-only float64 copy of what is known now; traced values as they are."""
+    if values is None or isinstance(values, Tracer):
+        return values
+    table = np.array(values, dtype=np.float64)
+    table.setflags(write=False)
+    return table
+
+
+def _flatten(rule: Rule) -> tuple[list[tuple[Any, Any]], None]:
+    keys = (field.name for field in dataclasses.fields(rule))
+    return [(jax.tree_util.GetAttrKey(key), getattr(rule, key)) for key in keys], None
+
+
+def _unflatten(_: None, children: Any) -> Rule:
+    # Not through __init__: transformations put tracers, batches and placeholders in the fields.
+    rule = object.__new__(Rule)
+    for field, child in zip(dataclasses.fields(Rule), children, strict=True):
+        object.__setattr__(rule, field.name, child)
+    return rule
+
+
+jax.tree_util.register_pytree_with_keys(Rule, _flatten, _unflatten)
+
+
+def _factory(build: Callable[[int], Rule]) -> Callable[[int], Rule]:
+    """`build` with its argument checked and its tables kept."""
+    cached = functools.lru_cache(maxsize=None)(build)
+
+    @functools.wraps(build)
+    def factory(n: int) -> Rule:
+        return cached(_checks.count(n, "n"))
+
+    return factory
+
+
+@_factory
+def riemann_left(n: int) -> Rule:
+    """The left ends of n equal intervals, weight 1/n: what Lucid's path attribution uses.
+
+    Example:
+        >>> riemann_left(4).nodes.tolist()
+        [0.0, 0.25, 0.5, 0.75]
+    """
+    return Rule(np.arange(n) / n, np.full(n, 1 / n))
+
+
+@_factory
+def riemann_right(n: int) -> Rule:
+    """The right ends of n equal intervals, weight 1/n.
+
+    Example:
+        >>> riemann_right(4).nodes.tolist()
+        [0.25, 0.5, 0.75, 1.0]
+    """
+    return Rule(np.arange(1, n + 1) / n, np.full(n, 1 / n))
+
+
+@_factory
+def midpoint(n: int) -> Rule:
+    """The middles of n equal intervals, weight 1/n: exact to degree 1.
+
+    Example:
+        >>> midpoint(2).nodes.tolist()
+        [0.25, 0.75]
+    """
+    return Rule((np.arange(n) + 0.5) / n, np.full(n, 1 / n))
+
+
+@_factory
+def trapezoid(n: int) -> Rule:
+    """n >= 2 equally spaced nodes with both ends: exact to degree 1.
+
+    The weights are 1/(n - 1), halved at the ends, and sum to 1. `riemann_trapezoid` of Captum and
+    Alibi weighs the same nodes by 1/n and sums to (n - 1)/n.
+
+    Example:
+        >>> trapezoid(3).weights.tolist()
+        [0.25, 0.5, 0.25]
+    """
+    _checks.count(n, "n", least=2)
+    weights = np.full(n, 1 / (n - 1))
+    weights[[0, -1]] /= 2
+    return Rule(np.linspace(0, 1, n), weights)
+
+
+@_factory
+def simpson(n: int) -> Rule:
+    """n >= 3, odd, equally spaced nodes with both ends: exact to degree 3.
+
+    Example:
+        >>> (6 * simpson(3).weights).round(12).tolist()
+        [1.0, 4.0, 1.0]
+    """
+    _odd(n)
+    weights = np.full(n, 2.0)
+    weights[1::2] = 4
+    weights[[0, -1]] = 1
+    return Rule(np.linspace(0, 1, n), weights / (3 * (n - 1)))
+
+
+@_factory
+def gauss_legendre(n: int) -> Rule:
+    """The n nodes that are exact to degree 2n - 1; none at an end.
+
+    Example:
+        >>> rule = gauss_legendre(2)
+        >>> round(float(rule.weights @ rule.nodes**3), 12)
+        0.25
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(n)
+    return Rule((1 + nodes) / 2, weights / weights.sum())
+
+
+@_factory
+def clenshaw_curtis(n: int) -> Rule:
+    """n >= 2 Chebyshev nodes with both ends: exact to degree n - 1.
+
+    Where n is odd, `coarse` is `clenshaw_curtis((n + 1) // 2)`, whose nodes are every other one of
+    these: 5, 9, 17, 33, ... nest, and a finer rule reuses every evaluation of a coarser one.
+
+    Example:
+        >>> rule = clenshaw_curtis(5)
+        >>> round(float(rule.weights @ rule.nodes**4), 12)
+        0.2
+        >>> (6 * rule.coarse).round(12).tolist()
+        [1.0, 0.0, 4.0, 0.0, 1.0]
+
+    References:
+        Clenshaw and Curtis (1960), doi:10.1007/BF01386223.
+    """
+    _checks.count(n, "n", least=2)
+    # sin^2 instead of (1 - cos)/2: no cancellation near 0, and nested nodes agree to the last bit.
+    nodes = np.sin(np.pi * np.arange(n) / (2 * (n - 1))) ** 2
+    coarse = None
+    if n % 2:
+        coarse = np.zeros(n)
+        coarse[::2] = _clenshaw_curtis_weights((n + 1) // 2)
+    return Rule(nodes, _clenshaw_curtis_weights(n), coarse)
+
+
+def _clenshaw_curtis_weights(n: int) -> np.ndarray:
+    """The integrals over [0, 1] of the n cosine interpolation functions."""
+    intervals = n - 1
+    k, j = np.arange(n), np.arange(1, intervals // 2 + 1)
+    terms = np.where(2 * j == intervals, 1.0, 2.0) / (4.0 * j**2 - 1)
+    weights = 1 - np.cos(2 * np.pi * np.outer(k, j) / intervals) @ terms
+    weights[1:-1] *= 2
+    return weights / weights.sum()
+
+
+@_factory
+def gauss_kronrod(n: int) -> Rule:
+    """n = 2m + 1 nodes: the m of Gauss-Legendre, whose weights are `coarse`, and m + 1 between.
+
+    Exact to degree 3m + 1. `gauss_kronrod(15)` is the G7K15 pair and `gauss_kronrod(21)` G10K21.
+
+    Example:
+        >>> rule = gauss_kronrod(3)
+        >>> (18 * rule.weights).round(12).tolist()
+        [5.0, 8.0, 5.0]
+        >>> rule.coarse.tolist()
+        [0.0, 1.0, 0.0]
+
+    References:
+        Laurie (1997), doi:10.1090/S0025-5718-97-00861-2, specialised to the Legendre weight.
+    """
+    _odd(n)
+    gauss = gauss_legendre(n // 2)
+    nodes, weights = _kronrod.nodes_and_weights(n // 2)
+    nodes[1::2] = gauss.nodes
+    coarse = np.zeros(n)
+    coarse[1::2] = gauss.weights
+    return Rule(nodes, weights, coarse)
+
+
+@_factory
+def endpoint_mean(n: int) -> Rule:
+    """n >= 2 equally spaced nodes with both ends, weight 1/n: the mean that some peers take.
+
+    For comparison with them only. The ends weigh twice too much, and the error falls as 1/n.
+
+    Example:
+        >>> endpoint_mean(2).weights.tolist()
+        [0.5, 0.5]
+    """
+    _checks.count(n, "n", least=2)
+    return Rule(np.linspace(0, 1, n), np.full(n, 1 / n))
+
+
+def _odd(n: int) -> None:
+    if n < 3 or n % 2 == 0:
+        raise ValueError(f"`n` must be odd and at least 3; got {n}.")
+
+
+def nodes_and_weights(rule: Any, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """The tables of `rule` as arrays of `dtype`."""
+    rule = _checks.instance(rule, Rule, "rule", "such as `attrax.quadrature.gauss_legendre(32)`")
+    return jnp.asarray(rule.nodes, dtype), jnp.asarray(rule.weights, dtype)

@@ -1,0 +1,301 @@
+"""Scores: what is asked of a model's outputs. Each function returns `outputs -> scalar`.
+
+Any callable is a score, and scores combine by arithmetic:
+`lambda y: scores.logit(3)(y) - 0.5 * scores.logsumexp()(y)`.
+
+An index may be a Python int or a traced integer. The first raises while tracing when it is out
+of range, negative ones included. The second cannot be seen then, and gives NaN, in the value and in
+every entry of the gradient: never the score of a neighbouring class. Scores are computed in
+float32 or wider.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import _checks
+from ._types import Array, Score, wide_dtype
+
+Index: TypeAlias = int | np.integer | Array
+
+
+def logit(i: Index) -> Score:
+    """The output of class i: `y[i]`, for outputs `(classes,)`.
+
+    Example:
+        >>> logit(2)(jnp.array([1.0, 2.0, 5.0])).item()
+        5.0
+    """
+    _index(i)
+    return lambda y: _entry(_vector(y, "logit"), i)
+
+
+def probability(i: Index) -> Score:
+    """The softmax probability of class i: `exp(y[i]) / sum_k exp(y[k])`.
+
+    Example:
+        >>> probability(0)(jnp.zeros(4)).item()
+        0.25
+    """
+    _index(i)
+    return lambda y: _entry(jax.nn.softmax(_vector(y, "probability")), i)
+
+
+def log_probability(i: Index) -> Score:
+    """The logarithm of the softmax probability of class i: `y[i] - log sum_k exp(y[k])`.
+
+    Example:
+        >>> log_probability(0)(jnp.array([3.0])).item()
+        0.0
+    """
+    _index(i)
+    return lambda y: _entry(jax.nn.log_softmax(_vector(y, "log_probability")), i)
+
+
+def max_logit() -> Score:
+    """The largest output: `max_k y[k]`.
+
+    It is taken anew wherever it is evaluated, so that the class may change along a path. Equal
+    maxima share the gradient equally.
+
+    Example:
+        >>> max_logit()(jnp.array([1.0, 4.0])).item()
+        4.0
+    """
+    return lambda y: jnp.max(_vector(y, "max_logit"))
+
+
+def logsumexp() -> Score:
+    """The logarithm of the sum of exponentials: `log sum_k exp(y[k])`, a smooth maximum.
+
+    Example:
+        >>> round(logsumexp()(jnp.zeros(4)).item(), 4)  # log 4
+        1.3863
+    """
+    return lambda y: jax.nn.logsumexp(_vector(y, "logsumexp"))
+
+
+def contrast(i: Index, j: Index | None = None) -> Score:
+    """What speaks for class i against class j: `y[i] - y[j]`; `y[i]` where j is None.
+
+    Example:
+        >>> contrast(2, 0)(jnp.array([1.0, 2.0, 5.0])).item()
+        4.0
+    """
+    _index(i)
+    if j is None:
+        return lambda y: _entry(_vector(y, "contrast"), i)
+    _index(j)
+
+    def score(y: Array) -> Array:
+        y = _vector(y, "contrast")
+        return _entry(y, i) - _entry(y, j)
+
+    return score
+
+
+def margin(i: Index) -> Score:
+    """What speaks for class i against the best of the others: `y[i] - max_{k != i} y[k]`.
+
+    Positive exactly where class i is predicted.
+
+    Example:
+        >>> margin(2)(jnp.array([1.0, 2.0, 5.0])).item()
+        3.0
+    """
+    _index(i)
+
+    def score(y: Array) -> Array:
+        y = _vector(y, "margin")
+        if y.shape[0] < 2:
+            raise ValueError(f"`margin` needs at least two classes; got shape {y.shape}.")
+        y, index = _guarded(y, i, 0)
+        classes = jnp.arange(y.shape[0], dtype=jnp.result_type(index))
+        others = jnp.where(classes == index, -jnp.inf, y)
+        return _at(y, index, 0) - jnp.max(others)
+
+    return score
+
+
+def channel(i: Index, *, axis: int = -1, reduce: Callable[[Array], Array] = jnp.sum) -> Score:
+    """One channel of a layer, reduced over its positions: `reduce(y[..., i])`.
+
+    Args:
+        i: the channel.
+        axis: the axis of channels.
+        reduce: `array -> scalar`, such as `jnp.sum`, `jnp.mean` or `jnp.max`.
+
+    Example:
+        >>> channel(1)(jnp.array([[1.0, 2.0], [3.0, 4.0]])).item()
+        6.0
+    """
+    _index(i)
+
+    def score(y: Array) -> Array:
+        y = _wide(y, "channel")
+        kept = _checks.axis_of(axis, y.ndim)
+        value = reduce(_entry(y, i, kept))
+        if jnp.shape(value) != ():
+            raise ValueError(f"`reduce` must return a scalar; got shape {jnp.shape(value)}.")
+        return value
+
+    return score
+
+
+def neuron(*index: Index) -> Score:
+    """One neuron of a layer: `y[index]`, with one index for each axis.
+
+    Example:
+        >>> neuron(1, 0)(jnp.array([[1.0, 2.0], [3.0, 4.0]])).item()
+        3.0
+    """
+    for i in index:
+        _index(i)
+
+    def score(y: Array) -> Array:
+        y = _wide(y, "neuron")
+        if y.ndim != len(index):
+            raise ValueError(
+                f"`neuron` needs one index for each axis; got {len(index)} for shape {y.shape}."
+            )
+        for i in index:
+            y = _entry(y, i)
+        return y
+
+    return score
+
+
+def direction(vector: Any) -> Score:
+    """A direction in the space of channels: `sum_p y[p] . vector`, over all positions p.
+
+    Args:
+        vector: `(C,)`, not normalised here.
+
+    Example:
+        >>> direction([1.0, -1.0])(jnp.array([[1.0, 2.0], [5.0, 4.0]])).item()
+        0.0
+    """
+    vector = jnp.asarray(vector)
+    if vector.ndim != 1:
+        raise ValueError(f"`vector` must be one-dimensional; got shape {vector.shape}.")
+
+    def score(y: Array) -> Array:
+        y = _wide(y, "direction")
+        if y.shape[-1:] != vector.shape:
+            raise ValueError(
+                f"`vector` must have the length of the last axis; got {vector.shape} "
+                f"against {y.shape}."
+            )
+        # The positions first: a product with a matrix unit may round to fewer bits.
+        pooled = jnp.sum(y, axis=tuple(range(y.ndim - 1)))
+        return jnp.sum(pooled * vector.astype(y.dtype))
+
+    return score
+
+
+def norm() -> Score:
+    """The Euclidean norm of everything: `sqrt(sum y^2)`.
+
+    The norm has no gradient at 0; here it is 0 there, the smallest of its subgradients, so that a
+    layer that is silent at one point of a path does not turn the integral to NaN.
+
+    Example:
+        >>> norm()(jnp.array([[3.0], [4.0]])).item()
+        5.0
+    """
+
+    def score(y: Array) -> Array:
+        squares = jnp.sum(jnp.square(_wide(y, "norm")))
+        zero = squares == 0
+        return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squares)))
+
+    return score
+
+
+def threshold(t: float | Array) -> Score:
+    """All that is above a threshold less all that is below: `sum sign(y - t) y`.
+
+    The sign is not differentiated, and is 0 where y equals t.
+
+    Example:
+        >>> threshold(2.0)(jnp.array([1.0, 2.0, 5.0])).item()
+        4.0
+
+    References:
+        `ThresholdQoI` of TruLens.
+    """
+
+    def score(y: Array) -> Array:
+        y = _wide(y, "threshold")
+        return jnp.sum(jax.lax.stop_gradient(jnp.sign(y - jnp.asarray(t, y.dtype))) * y)
+
+    return score
+
+
+def _wide(y: Any, score: str) -> Array:
+    """`y` as one floating array in float32 or wider."""
+    if not isinstance(y, jax.Array | np.ndarray):
+        raise TypeError(
+            f"`{score}` scores one array; got {type(y).__name__}. Choose it first, as in "
+            f"`lambda y: scores.{score}(...)(y[0])`."
+        )
+    y = jnp.asarray(y)
+    if not jnp.issubdtype(y.dtype, jnp.floating):
+        raise TypeError(f"`{score}` scores floating outputs; got {y.dtype}.")
+    return y.astype(wide_dtype(y.dtype))
+
+
+def _vector(y: Any, score: str) -> Array:
+    """`y` as the outputs of one example, `(classes,)`."""
+    y = _wide(y, score)
+    if y.ndim != 1:
+        raise ValueError(
+            f"`{score}` scores one example, outputs of shape (classes,); got {y.shape}. Map over "
+            "a batch with `jax.vmap`; for a layer use `scores.channel` or `scores.neuron`."
+        )
+    return y
+
+
+def _index(i: Index) -> None:
+    """Raises unless `i` is one integer."""
+    if isinstance(i, jax.Array):
+        if i.shape != () or not jnp.issubdtype(i.dtype, jnp.integer):
+            raise TypeError(
+                f"an index must be one integer; got shape {i.shape} of {i.dtype}. For several "
+                "classes use `jax.vmap` over the index."
+            )
+        return
+    try:
+        operator.index(i)
+    except TypeError:
+        raise TypeError(f"an index must be one integer; got {i!r}.") from None
+
+
+def _entry(y: Array, i: Index, axis: int = 0) -> Array:
+    """`y` at index i of `axis`, without that axis."""
+    return _at(*_guarded(y, i, axis), axis)
+
+
+def _at(y: Array, index: int | Array, axis: int) -> Array:
+    if isinstance(index, int):
+        return jax.lax.index_in_dim(y, index, axis, keepdims=False)
+    return jax.lax.dynamic_index_in_dim(y, index, axis, keepdims=False)
+
+
+def _guarded(y: Array, i: Index, axis: int) -> tuple[Array, int | Array]:
+    """`y`, all NaN where the traced index i is out of range, and the index made safe."""
+    size = y.shape[axis]
+    if not isinstance(i, jax.Array):
+        index = operator.index(i)
+        if not 0 <= index < size:
+            raise ValueError(f"index {index} is out of range: outputs have {size} entries.")
+        return y, index
+    # Narrow integers cannot be compared with a large size.
+    index = i.astype(jnp.int32) if i.dtype.itemsize < 4 else i
+    inside = (index >= 0) & (index < size)
+    # A product, not a selection: its derivative is NaN, too, in every entry.
+    return y * jnp.where(inside, 1, jnp.nan).astype(y.dtype), jnp.clip(index, 0, size - 1)

@@ -1,0 +1,20 @@
+"""Eight virtual CPU devices, and no silent broadcasting between ranks."""
+
+import os
+
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def strict():
+    """Strict dtype promotion, around attrax's own kernels on plain functions."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
