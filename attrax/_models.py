@@ -179,7 +179,7 @@ _cache: OrderedDict[Hashable, Any] = OrderedDict()
 _lock = threading.RLock()
 
 
-def _cached(key: Hashable, make: Callable[[], tuple[Any, bool]]) -> Any:
+def cached(key: Hashable, make: Callable[[], tuple[Any, bool]]) -> Any:
     """Look up, or make and keep the last `_CACHE_SIZE`; `make` says whether to keep."""
     with _lock:
         if key in _cache:
@@ -234,7 +234,7 @@ def read(model: Model, inputs: Sequence[Any], kwargs: Mapping[str, Any]) -> tupl
         return Reading(traced), keep
 
     key = ("read", model.program, static, tuple(map(_aval, arrays)), _context())
-    found = _cached(key, make)
+    found = cached(key, make)
     return found, [*found.program.consts, *arrays]
 
 
@@ -318,7 +318,7 @@ class _Unbatched:
             return [_batch_axis(a.shape, b.shape) for a, b in zip(*leaves, strict=True)], True
 
         key = ("axes", self, static, tuple(map(_aval, arrays)), _context())
-        return _cached(key, make)
+        return cached(key, make)
 
 
 def _batch_axis(two: Sequence[int], three: Sequence[int]) -> int | str | None:

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from ._models import Model, tap_inputs
+from ._models import Model, cached, divide, tap_inputs
+from ._program import copies, trace
 from ._taps import Label, bind_tap, is_reading
 from ._types import PyTree
 
@@ -64,35 +66,61 @@ class _Nnx:
     method: str
 
     def __call__(self, state: PyTree, *inputs: Any, **kwargs: Any) -> Any:
+        result, after = self._run(state, *inputs, **kwargs)
+        rewritten = _rewritten(state, after)
+        if rewritten:
+            self._check_copies(rewritten, state, inputs, kwargs)
+        return result
+
+    def _run(self, state: PyTree, *inputs: Any, **kwargs: Any) -> tuple[Any, Any]:
         # A copy of the variables, so that a change of one is seen here and stays here.
         module = nnx.merge(self.graph, jax.tree.map(lambda a: a, state))
         if not is_reading():
-            result = getattr(module, self.method)(*inputs, **kwargs)
-        else:
-            with _tapped(module, self.method):
-                result = getattr(module, self.method)(*inputs, **kwargs)
-        _check_unchanged(state, nnx.state(module))
-        return result
+            return getattr(module, self.method)(*inputs, **kwargs), nnx.state(module)
+        with _tapped(module, self.method):
+            return getattr(module, self.method)(*inputs, **kwargs), nnx.state(module)
+
+    def _check_copies(self, paths: list[Any], state: Any, inputs: Any, kwargs: Any) -> None:
+        """`nnx.scan` and `nnx.jit` write every variable back: is what they write what they read?"""
+        arrays, static = divide((state, inputs, kwargs))
+
+        def make():
+            def written(*arrays):
+                state, inputs, kwargs = static.join(arrays)
+                before, after = _arrays(state), _arrays(self._run(state, *inputs, **kwargs)[1])
+                return [after[p] for p in paths], [before.get(p, jnp.zeros(())) for p in paths]
+
+            found = copies(trace(written, [jax.typeof(a) for a in arrays]).jaxpr)
+            after, before = found[: len(paths)], found[len(paths) :]
+            changed = [a is None or a != b for a, b in zip(after, before, strict=True)]
+            return [p for p, c in zip(paths, changed, strict=True) if c], True
+
+        changed = cached(("unchanged", self, static, tuple(map(jax.typeof, arrays))), make)
+        if changed:
+            raise ValueError(
+                f"the call changes the variables {', '.join(_dotted(p) for p in changed[:5])}: "
+                "a model that updates its state cannot be explained one example at a time. Switch it "
+                "to inference first (`module.eval()`)."
+            )
 
 
-def _check_unchanged(before: Any, after: Any) -> None:
-    old = dict(nnx.to_flat_state(before))
-    changed = [
-        ".".join(map(str, path))
-        for path, variable in nnx.to_flat_state(after)
+def _dotted(path: Any) -> str:
+    return ".".join(map(str, path[:-1]))
+
+
+def _arrays(state: Any) -> dict[Any, Any]:
+    """The arrays of all variables by path, but for what was sown."""
+    return {
+        (*path, i): leaf
+        for path, variable in nnx.to_flat_state(state)
         if not isinstance(variable, nnx.Intermediate)
-        and (path not in old or _value(old[path]) is not _value(variable))
-    ]
-    if changed:
-        raise ValueError(
-            f"the call changes the variables {', '.join(changed[:5])}: a model that updates its state "
-            "cannot be explained one example at a time. Switch it to inference first "
-            "(`module.eval()`)."
-        )
+        for i, leaf in enumerate(jax.tree.leaves(variable))
+    }
 
 
-def _value(variable: Any) -> Any:
-    return jax.tree.leaves(variable)[0] if jax.tree.leaves(variable) else None
+def _rewritten(before: Any, after: Any) -> list[Any]:
+    old = _arrays(before)
+    return [path for path, leaf in _arrays(after).items() if old.get(path) is not leaf]
 
 
 @contextlib.contextmanager

@@ -378,6 +378,57 @@ def _map_names(jaxpr: Any, change: Callable[[str], str]) -> Any:
     return _like(jaxpr, opened.replace(eqns=[convert(e) for e in opened.eqns]), _consts(jaxpr))
 
 
+def copies(jaxpr: Any) -> list[int | None]:
+    """For each output the input that it is an unchanged copy of, or None."""
+    opened = _open(jaxpr)
+    source: dict[Any, Any] = {v: (i, None) for i, v in enumerate(opened.invars)}
+
+    def get(atom):
+        return source.get(atom) if _is_var(atom) else None
+
+    for eqn in opened.eqns:
+        given, kind = [get(a) for a in eqn.invars], eqn.primitive.name
+        if eqn.primitive is tap_p or kind in ("copy", "copy_p", "optimization_barrier"):
+            found = given
+        elif kind == "transpose":
+            found = [_transposed(given[0], tuple(eqn.params["permutation"]))]
+        elif kind == "scan":
+            found = _scan_copies(eqn, given)
+        elif kind in _INLINED | (_OPENED - {"cond"}):
+            found = [None if i is None else given[i] for i in copies(next(_bodies(eqn)))]
+        else:
+            continue
+        source.update((v, f) for v, f in zip(eqn.outvars, found, strict=True) if f is not None)
+    found = [get(a) for a in opened.outvars]
+    return [None if f is None or f[1] is not None else f[0] for f in found]
+
+
+def _transposed(source: Any, permutation: tuple[int, ...]) -> Any:
+    if source is None:
+        return None
+    index, before = source
+    axes = permutation if before is None else tuple(before[p] for p in permutation)
+    return index, None if axes == tuple(range(len(axes))) else axes
+
+
+def _scan_copies(eqn: Any, given: list[Any]) -> list[Any]:
+    """A carry that each iteration hands on; a `y` that is the iteration's own `x`."""
+    body, stacked = next(_bodies(eqn)), [v.aval for v in eqn.invars]
+    num_ys = _count_stacked([v.aval for v in eqn.outvars], _open(body).outvars)
+    num_xs = _count_stacked(stacked, _open(body).invars)
+    num_carry = len(eqn.outvars) - num_ys
+    first_carry, first_x = len(stacked) - num_xs - num_carry, len(stacked) - num_xs
+    return [
+        given[i] if i is not None and (i == first_carry + o if o < num_carry else i >= first_x) else None
+        for o, i in enumerate(copies(body))
+    ]
+
+
+def _count_stacked(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    """How many values of a scan have one axis more outside its body than inside."""
+    return sum(o.ndim > i.aval.ndim for o, i in zip(outside, inside, strict=True))
+
+
 def strip(jaxpr: Any, but: frozenset[str] = frozenset()) -> Any:
     """The same program without taps, but for those that bear one of these names."""
     opened, same = _open(jaxpr), {}
@@ -567,8 +618,8 @@ def _scan_parts(eqn: Any, values: Sequence[Any]) -> _Scan:
     body = _closed(next(_bodies(eqn)))
     opened = _open(body)
     # `xs` and `ys` have one axis more than what the body takes and gives; the carry has not.
-    num_ys = sum(o.aval.ndim > b.aval.ndim for o, b in zip(eqn.outvars, opened.outvars, strict=True))
-    num_xs = sum(o.ndim > b.aval.ndim for o, b in zip(map(jax.typeof, values), opened.invars, strict=True))
+    num_ys = _count_stacked([v.aval for v in eqn.outvars], opened.outvars)
+    num_xs = _count_stacked([jax.typeof(v) for v in values], opened.invars)
     num_carry = len(eqn.outvars) - num_ys
     num_consts = len(values) - num_xs - num_carry
     options = {k: eqn.params[k] for k in ("reverse", "unroll") if k in eqn.params}

@@ -5,7 +5,8 @@ summed; it knows nothing of gradients. `n` is always the number of evaluations.
 
 | rule | exact for polynomials of degree | error on a smooth integrand |
 |---|---|---|
-| `riemann_left(n)`, `riemann_right(n)`, `endpoint_mean(n)` | 0 | 1/n |
+| `riemann_left(n)`, `riemann_right(n)` | 0 | 1/n |
+| `endpoint_mean(n)` | 1 | 1/n |
 | `midpoint(n)`, `trapezoid(n)` | 1 | 1/n^2 |
 | `simpson(n)` | 3 | 1/n^4 |
 | `clenshaw_curtis(n)` | n - 1 (n if n is odd) | spectral |

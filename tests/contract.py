@@ -35,9 +35,7 @@ def _row(name: str, explain: Callable[..., Any], holds: str) -> Method:
 
 def _influence(distribution: Any) -> Callable[..., Any]:
     rule, key = quadrature.midpoint(3), jax.random.key(7)
-    return lambda fn, x: attrax.influence(
-        fn, x, distribution, rule=rule, key=key, batch_size=2
-    )
+    return lambda fn, x: attrax.influence(fn, x, distribution, rule=rule, key=key, batch_size=2)
 
 
 def _curved(x: Any, baseline: Any) -> Callable[[jax.Array], Any]:
@@ -64,11 +62,6 @@ METHODS = (
     _row("influence, linear", _influence(paths.linear()), "jit vmap grad batch_sum"),
     # The noise of one example does not have the shape of the noise of a batch.
     _row("influence, gaussian", _influence(paths.gaussian(0.3)), "jit vmap grad"),
-    _row(
-        "influence, stochastic channels",
-        _influence(paths.stochastic_channels()),
-        "jit vmap grad batch_sum",
-    ),
 )
 
 
