@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from . import _program
-from ._models import Model, Reading, Static, as_model, read
+from ._models import Model, Reading, as_model, read
 from ._names import Layers, Target, resolve, shorten, table
 from ._taps import is_reading
 from ._types import PyTree, Score
@@ -18,9 +18,9 @@ from ._types import PyTree, Score
 def layers(model: Any, *inputs: Any, **kwargs: Any) -> Layers:
     """Every value of a model that has a name, in the order of execution: a trace, no computation.
 
-    Listed are the outputs of modules, taps and named functions (`relu#0`). Addressed in the same way,
-    but not listed, are the inputs of modules (`conv:in`) and all other operations, by primitive and
-    count within their module (`attention:div#1`).
+    Listed are the outputs of modules, taps and named functions (`relu#0`). Addressed in the same
+    way, but not listed, are the inputs of modules (`conv:in`) and all other operations, by
+    primitive and count within their module (`attention:div#1`).
 
     Args:
         model: anything that `as_model` takes.
@@ -72,7 +72,8 @@ def capture(model: Any, *inputs: Any, at: str | Sequence[str], **kwargs: Any) ->
         for target in targets:
             if target.is_stacked and "cond" in target.site.inside:
                 raise ValueError(
-                    f"{target.template!r} is a scan inside a branch: capture its iterations one by one."
+                    f"{target.template!r} is a scan inside a branch: capture its iterations one "
+                    "by one."
                 )
         program = _exposed(reading, [t for t in targets if not t.is_stacked])
         keep = frozenset(t.name for t in targets)
@@ -96,11 +97,11 @@ def cut(model: Any, *inputs: Any, at: str | Sequence[str], **kwargs: Any) -> tup
     """Cut a model in two at a layer: `model(*inputs) = tail(z)`.
 
     `z` is the activation; `tail` is the function from it to the model's output, and itself a model:
-    pass it to a jitted function, map over it, cut it again (layer to layer). What does not depend on
-    `z` (the layers before it, skip connections around it) is computed once, here, and never again when
-    `tail` runs: at depth d a gradient of `tail` costs 2(1 - d) forward passes of the model. A
-    gradient of `tail` is exact; completeness of a path attribution with respect to `z` holds where
-    every path from input to output crosses the cut.
+    pass it to a jitted function, map over it, cut it again (layer to layer). What does not depend
+    on `z` (the layers before it, skip connections around it) is computed once, here, and never
+    again when `tail` runs: at depth d a gradient of `tail` costs 2(1 - d) forward passes of the
+    model. A gradient of `tail` is exact; completeness of a path attribution with respect to `z`
+    holds where every path from input to output crosses the cut.
 
     Args:
         model: anything that `as_model` takes.
@@ -113,21 +114,24 @@ def cut(model: Any, *inputs: Any, at: str | Sequence[str], **kwargs: Any) -> tup
         `(z, tail)`.
 
     Raises:
-        ValueError: no such layer, several of that name, a value that cannot be reached; a layer of a
-            scan without its iteration (planting all iterations at once would sever the gradient
-            between them); the output does not depend on the layer; one of several layers lies
-            upstream of another.
+        ValueError: no such layer, several of that name, or a value that cannot be reached; a layer
+            of a scan without its iteration (planting all iterations at once would sever the
+            gradient between them); the output does not depend on the layer; one of several layers
+            lies upstream of another; a custom derivative rule behind the layer uses a traced value
+            that is not among its arguments.
 
     Example:
         >>> import attrax, jax, jax.numpy as jnp
         >>> def model(x):
         ...     return attrax.tap("square", x ** 2).sum()
         >>> z, tail = attrax.cut(model, jnp.array([1.0, 3.0]), at="square")
-        >>> z, tail(z), jax.grad(tail)(z)
-        (Array([1., 9.], dtype=float32), Array(10., dtype=float32), Array([1., 1.], dtype=float32))
+        >>> z
+        Array([1., 9.], dtype=float32)
+        >>> tail(z), jax.grad(tail)(z)
+        (Array(10., dtype=float32), Array([1., 1.], dtype=float32))
     """
     reading, args = read(as_model(model), inputs, kwargs)
-    names = _several(at)
+    names = tuple(sorted(_several(at)))  # as a dict of activations is flattened
     parts = reading.derive(("cut", names), lambda: _Cut(reading, names, isinstance(at, str)))
     return parts.run(_with_consts(reading, parts.consts, args))
 
@@ -144,42 +148,44 @@ class _Cut:
             self.split = _program.split(program.jaxpr, [t.name for t in targets])
         except _program.NoDependence:
             raise ValueError(
-                f"the output does not depend on {' or '.join(map(repr, names))}: nothing flows from "
-                "there to the output of the model."
+                f"the output does not depend on {' or '.join(map(repr, names))}: nothing flows "
+                "from there to the output of the model."
             ) from None
         except _program.Upstream:
             raise ValueError(
-                f"one of the layers {', '.join(map(repr, names))} lies upstream of another: a joint "
-                "cut would sever the gradient between them. Use `attrax.gradients_at`."
+                f"one of the layers {', '.join(map(repr, names))} lies upstream of another: a "
+                "joint cut would sever the gradient between them. Use `attrax.gradients_at`."
             ) from None
         self.consts = program.consts
+        if reading.has_closures and _program.holds_dead_tracer(
+            self.split.tail, self.split.num_values, self.consts
+        ):
+            raise ValueError(
+                f"behind the layer {' and '.join(map(repr, names))} stands a function with its own "
+                "derivative rule (custom_jvp, custom_vjp) whose rule uses a traced value that is "
+                "not among its arguments: pass that value to it as an argument."
+            )
         trees = [t.site.label.tree for t in targets]
-        self.tree = trees[0] if single else jax.tree.structure(
-            dict(zip(names, [jax.tree.unflatten(t, [0] * t.num_leaves) for t in trees], strict=True))
-        )
-        # A dict flattens in the order of its keys, the cut in the order of `names`.
-        places = {} if single else dict(zip(names, _ranges(trees), strict=True))
-        self.order = [i for name in sorted(places) for i in places[name]] or list(
-            range(self.split.num_values)
-        )
-        head = _program.strip(self.split.head)
-        self.head = jax.jit(lambda *args: _program.run(head, args), inline=True)
-        self.tail = _Tail(self.split.tail, self.tree, self.order, reading.outputs, names)
+        examples = [jax.tree.unflatten(tree, [0] * tree.num_leaves) for tree in trees]
+        whole = examples[0] if single else dict(zip(names, examples, strict=True))
+        self.tree = jax.tree.structure(whole)
+        self.head = reading.compiled(self.split.head)
+        self.tail = _Tail(self.split, self.tree, reading, names)
 
     def run(self, args: Sequence[Any]) -> tuple[PyTree, Model]:
         made = self.head(*args)
-        z = jax.tree.unflatten(self.tree, [made[i] for i in self.order])
+        z = jax.tree.unflatten(self.tree, made[: self.split.num_values])
         return z, Model(_program.residuals(self.split, args, made), self.tail)
 
 
 class _Tail:
     """The program of a tail: `(residuals, z) -> outputs`."""
 
-    def __init__(self, jaxpr: Any, tree: Any, order: list[int], outputs: Static, names: Any):
-        self.jaxpr, self.tree, self.order, self.outputs, self.names = jaxpr, tree, order, outputs, names
-        self.avals = _program.input_avals(jaxpr)[-len(order) :]
-        plain = _program.strip(jaxpr)
-        self.plain = jax.jit(lambda *args: _program.run(plain, args), inline=True)
+    def __init__(self, split: _program.Split, tree: Any, reading: Reading, names: Sequence[str]):
+        self.jaxpr, self.tree, self.names = split.tail, tree, names
+        self.outputs = reading.outputs
+        self.avals = _program.input_avals(split.tail)[-split.num_values :]
+        self.plain = reading.compiled(split.tail)
 
     def __repr__(self) -> str:
         return f"<tail from {', '.join(self.names)}>"
@@ -188,28 +194,20 @@ class _Tail:
         leaves, tree = jax.tree.flatten(z)
         if tree != self.tree:
             raise ValueError(
-                f"the tail takes an activation of structure {self.tree}; got one of structure {tree}."
+                f"the tail takes an activation of structure {self.tree}; got one of structure "
+                f"{tree}."
             )
-        values: list[Any] = [None] * len(leaves)
-        for i, leaf in zip(self.order, leaves, strict=True):
-            values[i] = jnp.asarray(leaf)
+        values = [jnp.asarray(leaf) for leaf in leaves]
         for value, aval in zip(values, self.avals, strict=True):
             if (value.shape, value.dtype) != (aval.shape, aval.dtype):
                 raise ValueError(
-                    f"the tail takes an activation of shape {aval.shape} and dtype {aval.dtype}; got "
-                    f"{value.shape} and {value.dtype}. Evaluate several at once by `jax.vmap(tail)`."
+                    f"the tail takes an activation of shape {aval.shape} and dtype {aval.dtype}; "
+                    f"got {value.shape} and {value.dtype}. Evaluate several at once by "
+                    "`jax.vmap(tail)`."
                 )
-        try:
-            if is_reading():
-                outputs = _program.run(self.jaxpr, [*residuals, *values])
-            else:
-                outputs = self.plain(*residuals, *values)
-        except jax.errors.UnexpectedTracerError as error:
-            raise ValueError(
-                "a function with its own derivative rule (custom_jvp, custom_vjp) in the model uses a "
-                "value of the trace around it: pass that value to it as an argument."
-            ) from error
-        return self.outputs.join(outputs)
+        if is_reading():
+            return self.outputs.join(_program.run(self.jaxpr, [*residuals, *values]))
+        return self.outputs.join(self.plain(*residuals, *values))
 
 
 def gradients_at(
@@ -250,7 +248,7 @@ def gradients_at(
             for aval in target.site.avals:
                 if not jnp.issubdtype(aval.dtype, jnp.floating):
                     raise TypeError(f"the layer {name!r} is {aval.dtype}: it has no gradient.")
-        program = _exposed(reading, [t for t in targets if None not in t.iterations and t.iterations])
+        program = _exposed(reading, [t for t in targets if t.is_iteration])
         keep = frozenset(t.name for t in targets)
         return targets, program.consts, _program.strip(program.jaxpr, keep)
 
@@ -291,8 +289,8 @@ def intervene(model: Any, *inputs: Any, **kwargs: Any) -> PyTree:
     Args:
         model: anything that `as_model` takes.
         *inputs: what the model is called with, and last the mapping from names to replacements: an
-            array like the activation, or a function of the activation. At `layers/ff` of a scan over
-            layers a function applies to each iteration, and a value holds all, stacked.
+            array like the activation, or a function of the activation. At `layers/ff` of a scan
+            over layers a function applies to each iteration, and a value holds all, stacked.
         **kwargs: further arguments of the model.
 
     Returns:
@@ -316,7 +314,7 @@ def intervene(model: Any, *inputs: Any, **kwargs: Any) -> PyTree:
     *rest, changes = inputs
     reading, args = read(as_model(model), rest, kwargs)
     targets = {at: resolve(reading.sites, at) for at in changes}
-    indexed = [t for t in targets.values() if t.iterations and not t.is_stacked]
+    indexed = [t for t in targets.values() if t.is_iteration]
     names = tuple(t.name for t in targets.values())
 
     def make():
@@ -386,9 +384,3 @@ def _exposed(reading: Reading, targets: Sequence[Target]) -> _program.Program:
 def _with_consts(reading: Reading, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
     """The arguments of a program that was derived from a reading, its own constants in front."""
     return [*consts, *args[len(reading.program.consts) :]]
-
-
-def _ranges(trees: Sequence[Any]) -> list[range]:
-    """The places of several trees in the list of all their leaves."""
-    starts = [sum(t.num_leaves for t in trees[:i]) for i in range(len(trees) + 1)]
-    return [range(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]

@@ -1,4 +1,4 @@
-"""Flax Linen modules as models: every call of a method of a submodule is tapped while it is read."""
+"""Flax Linen modules as models: while one is read, every call of a submodule is tapped."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def from_linen(module: nn.Module, variables: PyTree, **apply_kwargs: Any) -> Mod
     """
     if apply_kwargs.get("mutable"):
         raise ValueError(
-            f"`mutable` must not be given, got {apply_kwargs['mutable']!r}: a model that updates its "
-            "variables (batch norm in training mode) cannot be explained one example at a time."
+            f"`mutable` must not be given, got {apply_kwargs['mutable']!r}: a model that updates "
+            "its variables (batch norm in training mode) cannot be explained one example at a time."
         )
     arrays, static = divide(apply_kwargs)
     return Model((variables, arrays), _Linen(Same(module), static))
@@ -77,9 +77,9 @@ def _interceptor(generations: contextlib.ExitStack):
     def intercept(call, args, kwargs, context):
         method, path = context.method_name, context.module.path
         if not method.isidentifier():
-            # A lifted module (`nn.jit`, `nn.scan`, `nn.remat`) looks up its function by a lambda just
-            # before it runs. From here on no earlier trace may be found again: `nn.jit` shares one
-            # among all instances of a class, with the names of the first.
+            # A lifted module (`nn.jit`, `nn.scan`, `nn.remat`) looks up its function by a lambda
+            # just before it runs. From here on no earlier trace may be found again: `nn.jit` shares
+            # one among all instances of a class, with the names of the first.
             generations.enter_context(next_generation())
             return call(*args, **kwargs)
         if method == "setup" or (method == "__call__" and not path):

@@ -12,13 +12,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from . import _program
 from ._taps import Label, bind_tap, is_reading, reading
 from ._types import PyTree
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["weights"], meta_fields=["program"])
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["weights"], meta_fields=["program"]
+)
 @dataclass(frozen=True, eq=False)
 class Model:
     """A function with its weights: `model(*inputs) = program(weights, *inputs)`.
@@ -152,7 +155,7 @@ def tap_inputs(label: Label, args: Any, kwargs: Any) -> tuple[Any, Any]:
 
 
 class Traced(NamedTuple):
-    """The raw program of a model at given shapes; its inputs are the arrays of (weights, inputs)."""
+    """The raw program of a model at given shapes, a function of the arrays of (weights, inputs)."""
 
     program: _program.Program
     outputs: Static
@@ -164,8 +167,16 @@ class Reading:
     def __init__(self, traced: Traced, axes: Mapping[str, Any] | None = None):
         self.program = _program.normalise(traced.program, axes)
         self.outputs = traced.outputs
+        self.has_closures = _program.closes_over_values(traced.program.jaxpr)
         self.sites = list(_program.sites(self.program.jaxpr))
         self._derived: dict[Hashable, Any] = {}
+
+    def compiled(self, jaxpr: Any) -> Callable[..., list[Any]]:
+        """A piece of this program as a function: compiled once, and inlined where it is traced."""
+        plain = _program.strip(jaxpr)
+        if self.has_closures:  # JAX loses what a derivative rule closes over inside a nested jit
+            return lambda *args: _program.run(plain, args)
+        return jax.jit(lambda *args: _program.run(plain, args), inline=True)
 
     def derive(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Make something of this program once."""
@@ -223,14 +234,16 @@ def _trace(model: Model, arrays: Sequence[Any], static: Static) -> Traced:
     return Traced(program, outputs[0])
 
 
-def read(model: Model, inputs: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Reading, list[Any]]:
+def read(
+    model: Model, inputs: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Reading, list[Any]]:
     """The named program of a model at these inputs, and the arrays to run it with."""
     arrays, static = divide((model.weights, tuple(inputs), dict(kwargs)))
 
     def make():
         traced = _trace(model, arrays, static)
         # A constant that is a tracer belongs to the trace that is running, and to no other.
-        keep = not any(isinstance(c, jax.core.Tracer) for c in traced.program.consts)
+        keep = not any(isinstance(c, Tracer) for c in traced.program.consts)
         return Reading(traced), keep
 
     key = ("read", model.program, static, tuple(map(_aval, arrays)), _context())
@@ -244,9 +257,9 @@ def read(model: Model, inputs: Sequence[Any], kwargs: Mapping[str, Any]) -> tupl
 def unbatched(model: Any, *, in_axes: int = 0) -> Model:
     """A model with a batch axis of its own, seen as a function of one example.
 
-    `unbatched(model)(x) = model(x[None])[0]`. Which axis of an activation or output is the batch axis
-    is found from the shapes at two batch sizes, not assumed; activations without one (position tables)
-    are left alone.
+    `unbatched(model)(x) = model(x[None])[0]`. Which axis of an activation or output is the batch
+    axis is found from the shapes at two batch sizes, not assumed; activations without one (position
+    tables) are left alone.
 
     Args:
         model: anything that `as_model` takes.

@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from . import _program
-from ._program import Site
-
-_RANGE = re.compile(r"\[(\d+):(\d+)\]")
+from ._program import RANGE, Site
 
 
 class Target(NamedTuple):
@@ -27,8 +25,12 @@ class Target(NamedTuple):
         return None in self.iterations
 
     @property
+    def is_iteration(self) -> bool:
+        return bool(self.iterations) and not self.is_stacked
+
+    @property
     def lengths(self) -> tuple[int, ...]:
-        return tuple(int(b) - int(a) for a, b in _RANGE.findall(self.template))
+        return tuple(int(b) - int(a) for a, b in RANGE.findall(self.template))
 
     @property
     def name(self) -> str:
@@ -39,7 +41,7 @@ class Target(NamedTuple):
             k = next(chosen)
             return found.group(0) if k is None else f"[{k}]"
 
-        return _RANGE.sub(fill, self.template)
+        return RANGE.sub(fill, self.template)
 
 
 def resolve(sites: Sequence[Site], at: str) -> Target:
@@ -68,7 +70,7 @@ def resolve(sites: Sequence[Site], at: str) -> Target:
 def _match(site: Site, template: str, at: str) -> Target | None:
     text, _, rest = template.rpartition("#")
     count, colon, anchor = rest.partition(":")
-    pieces = _RANGE.split(text)
+    pieces = RANGE.split(text)
     pattern = re.escape(pieces[0])
     for low, high, literal in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
         pattern += rf"(?:\[(\d+)\]|\[{low}:{high}\]|)" + re.escape(literal)
@@ -86,32 +88,41 @@ def _only(found: list[Target], at: str) -> Target:
     if len(found) > 1:
         names = ", ".join(repr(t.template) for t in found[:8])
         raise ValueError(
-            f"the layer {at!r} is ambiguous: it is computed {len(found)} times; write one of {names}."
+            f"the layer {at!r} is ambiguous: it is computed {len(found)} times; write one of "
+            f"{names}."
         )
     (target,) = found
     closed = [c for c in target.site.inside if not _program.is_open(c)]
     if closed:
-        where = "a `while_loop`" if closed[0] == "while" else f"a function with its own rule ({closed[0]})"
+        where = (
+            "a `while_loop`"
+            if closed[0] == "while"
+            else f"a function with its own rule ({closed[0]})"
+        )
         raise ValueError(
             f"the layer {at!r} lies inside {where} and cannot be reached: use the input or the "
             "output of that function."
         )
     if target.site.label.blocked:
-        raise ValueError(f"the layer {at!r} has no value of one example: {target.site.label.blocked}.")
+        raise ValueError(
+            f"the layer {at!r} has no value of one example: {target.site.label.blocked}."
+        )
     return target
 
 
 def _hint(sites: Sequence[Site], at: str) -> str:
     names = sorted({n for s in sites for n in [*s.label.names, display(s, sites)]})
-    plain = {_RANGE.sub("", n): n for n in names} | {n: n for n in names}
+    plain = {RANGE.sub("", n): n for n in names} | {n: n for n in names}
     near = difflib.get_close_matches(at, plain, n=5, cutoff=0.5)
     for found in (s for n in near for s in sites if plain[n] in s.label.names):
-        ranges = _RANGE.findall(found.label.names[0])
-        if ranges and re.sub(r"\[\d+\]", "", at) == _RANGE.sub("", display(found, sites)):
+        ranges = RANGE.findall(found.label.names[0])
+        if ranges and re.sub(r"\[\d+\]", "", at) == RANGE.sub("", display(found, sites)):
             low, high = ranges[0]
             return f"; {display(found, sites)!r} has the iterations {low} to {int(high) - 1}."
     shown = list(dict.fromkeys(shorten(plain[n]) for n in near))
-    known = [display(s, sites) for s in sites if s.label.kind in ("module", "tap") and not s.label.anchor]
+    known = [
+        display(s, sites) for s in sites if s.label.kind in ("module", "tap") and not s.label.anchor
+    ]
     if shown:
         return f"; the nearest are {', '.join(map(repr, shown))}. `attrax.layers` lists all."
     if known:
@@ -127,13 +138,11 @@ def shorten(name: str) -> str:
 def display(site: Site, sites: Sequence[Site]) -> str:
     """The shortest name that means this tap."""
     name = site.label.names[0]
-    if site.label.kind not in ("module", "tap") or "#" not in name:
+    if site.label.kind not in ("module", "tap"):
         return name
-    text, _, rest = name.rpartition("#")
-    anchor = rest[rest.index(":") :] if ":" in rest else ""
-    same = [s for s in sites for n in s.label.names if n.rpartition("#")[0] == text and n.endswith(anchor)]
-    same = [s for s in same if ((":in" in s.label.names[0]) == (anchor == ":in"))]
-    return text + anchor if len(same) == 1 else name
+    counts = {s.label.names[0] for s in sites if s.label.kind in ("module", "tap")}
+    second = re.sub(r"#0(?=:in$|$)", "#1", name)
+    return name if second == name or second in counts else shorten(name)
 
 
 class Layer(NamedTuple):
@@ -141,7 +150,7 @@ class Layer(NamedTuple):
 
     Attributes:
         name: its address; `layers[0:12]/ff` is computed by 12 iterations of a scan.
-        shape: the shape of the activation (of one iteration); several, for a value of several arrays.
+        shape: the shape of the activation (of one iteration); several, for several arrays.
         dtype: likewise.
     """
 
@@ -156,7 +165,9 @@ class Layers(tuple[Layer, ...]):
     def __str__(self) -> str:
         rows = [("layer", "shape", "dtype"), *((x.name, str(x.shape), str(x.dtype)) for x in self)]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines = [
+            "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+        ]
         lines.insert(1, "  ".join("-" * w for w in widths))
         return "\n".join(lines)
 

@@ -1,8 +1,9 @@
 """Flax NNX modules as models.
 
-NNX has no interceptors. While a model is read, the methods of the classes that occur in it are wrapped
-(for this thread, under a lock); the path of each module travels with it as a static attribute, so that
-it survives `nnx.scan`, `nnx.jit` and `nnx.remat`, where modules are taken apart and built again.
+NNX has no interceptors. While a model is read, the methods of the classes that occur in it are
+wrapped (for this thread, under a lock); the path of each module travels with it as a static
+attribute, so that it survives `nnx.scan`, `nnx.jit` and `nnx.remat`, where modules are taken apart
+and built again.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ def from_nnx(module: Any) -> Model:
         module: an `nnx.Module`, unmodified, or a bound method of one (`module.encode`).
 
     Returns:
-        A `Model` whose weights are the state of the module, as `nnx.split` gives it. The outputs and
-        inputs of all submodules can be addressed by their paths: `blocks/0/conv`, `blocks/0/conv:in`,
-        `encoder.encode`.
+        A `Model` whose weights are the state of the module, as `nnx.split` gives it. The outputs
+        and inputs of all submodules can be addressed by their paths: `blocks/0/conv`,
+        `blocks/0/conv:in`, `encoder.encode`.
 
     Raises:
         ValueError: on a call, when it changes a variable (batch norm in training mode, a dropout
@@ -99,8 +100,8 @@ class _Nnx:
         if changed:
             raise ValueError(
                 f"the call changes the variables {', '.join(_dotted(p) for p in changed[:5])}: "
-                "a model that updates its state cannot be explained one example at a time. Switch it "
-                "to inference first (`module.eval()`)."
+                "a model that updates its state cannot be explained one example at a time. Switch "
+                "it to inference first (`module.eval()`)."
             )
 
 

@@ -1,9 +1,9 @@
 """The tap: an identity primitive that names a value inside a JAX function.
 
-A tap is bound only while a program is being *read* (traced so that its layers can be addressed). The
-state "being read" is a user context of JAX, and so part of the key of every trace cache: a function
-that was jitted before it is read still shows its taps, and a function first traced while it is read
-leaves none in the caller's own programs.
+A tap is bound only while a program is being *read* (traced so that its layers can be addressed).
+The state "being read" is a user context of JAX, and so part of the key of every trace cache: a
+function that was jitted before it is read still shows its taps, and a function first traced while
+it is read leaves none in the caller's own programs.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _reading: Any = jax.make_user_context(default_value=None)
 class Label(NamedTuple):
     """What a tap says about the value that passes through it.
 
-    A raw label holds what the tracing code knew (`path`, `method`, `anchor`); a final one also holds
-    the addresses, `names`, which the naming pass of `_program` gave it.
+    A raw label holds what the tracing code knew (`path`, `method`, `anchor`); a final one also
+    holds the addresses, `names`, which the naming pass of `_program` gave it.
     """
 
     kind: str  # "module", "tap", "function" or "primitive"
@@ -102,9 +102,9 @@ def _is_array(leaf: Any) -> bool:
 def tap(name: str, value: PyTree) -> PyTree:
     """Name a value inside any JAX function, so that it can be addressed: returns `value`.
 
-    `tap(name, v) = v`, exactly, with the same derivatives. Outside of attrax's own traces nothing is
-    added to the program at all. Inside a module that an adapter taps (`from_linen`, `from_nnx`) the
-    name is relative to the module: `tap("h", v)` in `block3` is addressed as `block3/h`.
+    `tap(name, v) = v`, exactly, with the same derivatives. Outside of attrax's own traces nothing
+    is added to the program at all. Inside a module that an adapter taps (`from_linen`, `from_nnx`)
+    the name is relative to the module: `tap("h", v)` in `block3` is addressed as `block3/h`.
 
     Args:
         name: one or more words separated by `/`; the characters `# : [ ]` are used by addresses.
@@ -126,7 +126,8 @@ def tap(name: str, value: PyTree) -> PyTree:
     """
     if not name or re.search(r"[#:\[\]]|//|^/|/$", name):
         raise ValueError(
-            f"a tap's `name` must be words separated by '/', without '#', ':', '[' or ']'; got {name!r}."
+            "a tap's `name` must be words separated by '/', without '#', ':', '[' or ']'; got "
+            f"{name!r}."
         )
     if not is_reading():
         return value

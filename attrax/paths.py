@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from . import _checks
 from ._types import (
@@ -127,10 +128,11 @@ def interpolate(x: PyTree, baseline: PyTree | None, nodes: Any) -> PyTree:
         >>> interpolate(jnp.array([4.0]), None, [0.0, 0.25, 1.0]).tolist()
         [[0.0], [1.0], [4.0]]
     """
-    if jnp.ndim(nodes) != 1:
-        raise ValueError(f"`nodes` must be one-dimensional; got shape {jnp.shape(nodes)}.")
     x = _checks.floating(x)
-    return jax.vmap(straight(x, baseline))(jnp.asarray(nodes, tree_dtype(x)))
+    nodes = jnp.asarray(nodes, tree_dtype(x))
+    if nodes.ndim != 1:
+        raise ValueError(f"`nodes` must be one-dimensional; got shape {nodes.shape}.")
+    return jax.vmap(straight(x, baseline))(nodes)
 
 
 def point(x: PyTree) -> Sampler:
@@ -182,8 +184,8 @@ def gaussian(sigma: float | Array) -> Distribution:
         >>> sampler(0.5, jax.random.key(0)).tolist()
         [3.0]
     """
-    if jnp.shape(sigma) != ():
-        raise ValueError(f"`sigma` must be a scalar; got shape {jnp.shape(sigma)}.")
+    if np.shape(sigma) != ():
+        raise ValueError(f"`sigma` must be a scalar; got shape {np.shape(sigma)}.")
     if isinstance(sigma, numbers.Real) and sigma < 0:
         raise ValueError(f"`sigma` must not be negative; got {sigma}.")
 

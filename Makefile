@@ -1,0 +1,58 @@
+# Python 3.11 or newer and make are all that is needed: each command prepares .venv when it has to.
+#
+#     make test PYTHON=python3.12            another Python, for a new .venv
+#     make test ARGS="-k kronrod"            further arguments of what is run
+
+PYTHON ?= python3
+ARGS ?=
+PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help demo test lint soak compat bench clean
+
+help:
+	@echo "make demo     explain a photograph; pictures and index.html in out/"
+	@echo "make test     the tests, in two processes"
+	@echo "make lint     ruff and pyright"
+	@echo "make soak     the slow tests"
+	@echo "make compat   the tests on the oldest and the newest supported Python and JAX"
+	@echo "make bench    the benchmarks"
+	@echo "make clean    remove .venv* and everything that the commands wrote"
+
+demo: .venv/demo
+	.venv/bin/python examples/explain_photo.py --out out $(ARGS)
+
+test: .venv/dev
+	.venv/bin/python -m pytest -n 2 $(ARGS)
+
+soak: .venv/dev
+	.venv/bin/python -m pytest -m soak --durations=5 $(ARGS)
+
+lint: .venv/dev
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/pyright
+
+compat:
+	$(PYTHON) tests/compat.py $(ARGS)
+
+bench: .venv/dev
+	@set -e; for file in benchmarks/*.py; do \
+		echo ".venv/bin/python $$file"; .venv/bin/python $$file $(ARGS); done
+
+clean:
+	rm -rf .venv* out build dist .pytest_cache .ruff_cache
+	find attrax benchmarks examples tests -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/made:
+	@$(PYTHON) -c 'import sys; sys.exit("attrax needs Python 3.11 or newer, as in: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/demo: .venv/made pyproject.toml
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+.venv/dev: .venv/made pyproject.toml tests/photographs.txt
+	$(PIP) --editable '.[dev]'
+	$(PIP) --no-deps --requirement tests/photographs.txt
+	@touch $@

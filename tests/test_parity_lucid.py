@@ -1,0 +1,176 @@
+"""Lucid's channel attribution, and TruLens' influence on the same convolutional network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import parity_models
+import pytest
+
+import attrax
+from attrax import paths, quadrature, scores
+
+FILE = parity_models.load("trulens_foundation.json")
+WEIGHTS = FILE["models"]["cnn"]
+CASES = {case["id"]: case for case in FILE["cases"]}
+LUCID = {
+    "lucid.channel_attr.logit1 (class2=None)": scores.contrast(1),
+    "lucid.channel_attr.logit1-logit4": scores.contrast(1, 4),
+}
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def images():
+    return jnp.asarray(np.array(WEIGHTS["x_NHWC"]), "float64")
+
+
+def close(actual, expected):
+    """The tolerance of the file in float64, 1e-9; where values cancel, of the largest."""
+    expected = np.asarray(expected)
+    atol = 1e-9 * np.abs(expected).max()
+    np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=atol)
+
+
+def check(name, explain):
+    """`explain(x)` for each image against a TruLens case."""
+    expected = CASES[name]["expected"]
+    found = jnp.stack([explain(x) for x in images()])
+    close(found, expected["attributions"])
+    if "sum_over_HW" in expected:
+        close(jax.vmap(attrax.channels)(found), expected["sum_over_HW"])
+
+
+def maximum(outputs):
+    return scores.max_logit()(outputs)
+
+
+def scored_tail(x, at, score=maximum):
+    """The activation at a layer, and the score as a function of it."""
+    z, tail = attrax.cut(parity_models.cnn(WEIGHTS, attrax.tap), x, at=at)
+    return z, lambda z: score(tail(z))
+
+
+# Lucid: attributions at a layer, summed to channels.
+
+
+@pytest.mark.parametrize("name", LUCID)
+def test_lucid_linear(name):
+    expected = CASES[name]["expected"]
+    z, fn = scored_tail(images()[0], "relu1", LUCID[name])
+    attribution = attrax.gradient_times_input(fn, z)
+    close(attrax.channels(attribution), expected["linear"])
+    close(attrax.positions(attribution), expected["spatial_linear"])
+    ranking = attrax.rank_channels(attrax.channels(attribution), 2)
+    assert ranking.positive_indices.tolist() == expected["order_pos(argsort(-v))"][:2]
+    # Lucid shows the most negative channel last; here the most extreme comes first.
+    lucid_order = expected["order_neg(argsort(v)[:2][::-1])"]
+    assert ranking.negative_indices.tolist() == lucid_order[::-1]
+
+
+@pytest.mark.parametrize("n", [10, 100])
+@pytest.mark.parametrize("name", LUCID)
+def test_lucid_path(name, n):
+    expected = CASES[name]["expected"][f"path_N{n}_left_riemann"]
+    z, fn = scored_tail(images()[0], "relu1", LUCID[name])
+    rule = quadrature.riemann_left(n)
+    attribution = attrax.integrated_gradients(fn, z, rule=rule, batch_size=n)
+    close(attrax.channels(attribution), expected)
+    # The average that is multiplied by nothing, times the activation.
+    mean = attrax.influence(fn, z, paths.linear(), rule=rule, batch_size=n)
+    close(attrax.channels(z * mean), expected)
+
+
+@pytest.mark.parametrize("name", LUCID)
+def test_lucid_stochastic_path(name):
+    # Lucid's random numbers are not seeded: only the recipe can be compared.
+    z, fn = scored_tail(images()[0], "relu1", LUCID[name])
+    rule, key = quadrature.riemann_left(10), jax.random.key(0)
+    mean = attrax.influence(fn, z, paths.stochastic_channels(), rule=rule, key=key, batch_size=10)
+    sampler, keys = paths.stochastic_channels()(z), jax.random.split(key, 10)
+    slow = [attrax.gradient(fn, sampler(k / 10, keys[k])) for k in range(10)]
+    close(attrax.channels(z * mean), attrax.channels(z * sum(slow) / 10))
+
+
+# TruLens: input attribution.
+
+
+def test_logits():
+    model = parity_models.cnn(WEIGHTS)
+    close(jax.vmap(model)(images()), CASES["cnn.logits"]["expected"])
+
+
+@pytest.mark.parametrize(
+    ("name", "score"),
+    [("cnn.ig_input_class1_res10", scores.logit(1)), ("cnn.IntegratedGradients10", maximum)],
+)
+def test_integrated_gradients(name, score):
+    model, rule = parity_models.cnn(WEIGHTS), quadrature.endpoint_mean(10)
+    check(name, lambda x: attrax.integrated_gradients(lambda x: score(model(x)), x, rule=rule))
+
+
+# TruLens: influence at a layer, and towards a layer.
+
+
+@pytest.mark.parametrize(
+    ("name", "at"), [("cnn.relu2_max_point", "relu2"), ("cnn.relu2_in_max", "conv2")]
+)
+def test_influence_at_a_layer(name, at):
+    def explain(x):
+        z, fn = scored_tail(x, at)
+        return attrax.gradient_times_input(fn, z)
+
+    check(name, explain)
+
+
+def test_path_at_a_layer():
+    def explain(x):
+        z, fn = scored_tail(x, "relu1")
+        return attrax.integrated_gradients(fn, z, rule=quadrature.endpoint_mean(10))
+
+    check("cnn.relu1_linear_shorthand", explain)
+
+
+# The file does not say which score these two cases have: class 0 reproduces both to the last digit.
+
+
+def test_path_in_input_space_gradient_at_a_layer():
+    def slope(point):
+        z, fn = scored_tail(point, "relu1", scores.logit(0))
+        return attrax.gradient(fn, z)
+
+    @jax.jit
+    def explain(x):
+        points = paths.interpolate(x, None, quadrature.endpoint_mean(10).nodes)
+        return scored_tail(x, "relu1")[0] * jnp.mean(jax.vmap(slope)(points), axis=0)
+
+    check("cnn.relu1_LinearDoi_obj_input", explain)
+
+
+def test_two_layers():
+    expected = CASES["cnn.multi_layer_cut"]["expected"]["attributions"]
+    for at, values in zip(("relu1", "relu2"), expected, strict=True):
+        found = []
+        for x in images():
+            z, fn = scored_tail(x, at, scores.logit(0))
+            found.append(attrax.gradient_times_input(fn, z))
+        close(jnp.stack(found), values)
+
+
+def towards(channels):
+    """The sum of channels of relu2, as a function of the image."""
+    model = parity_models.cnn(WEIGHTS, attrax.tap)
+    return lambda x: sum(scores.channel(i)(attrax.capture(model, x, at="relu2")) for i in channels)
+
+
+def test_input_towards_a_channel():
+    fn = towards([2])
+    check("cnn.input_to_relu2_ch2", lambda x: attrax.gradient_times_input(fn, x))
+
+
+def test_input_towards_two_channels():
+    fn = towards([0, 2])
+    check("cnn.input_to_relu2_ch02", lambda x: attrax.gradient(fn, x))
