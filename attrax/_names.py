@@ -178,7 +178,7 @@ def table(sites: Sequence[Site]) -> Layers:
     """Outputs of modules, taps and named functions, in the order of execution."""
     rows = []
     for site in sites:
-        if site.label.anchor or site.label.kind == "primitive":
+        if site.label.anchor or site.label.kind in ("primitive", "hidden"):
             continue
         if not all(_program.is_open(c) for c in site.inside):
             continue

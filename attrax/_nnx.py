@@ -96,7 +96,9 @@ class _Nnx:
             changed = [a is None or a != b for a, b in zip(after, before, strict=True)]
             return [p for p, c in zip(paths, changed, strict=True) if c], True
 
-        changed = cached(("unchanged", self, static, tuple(map(jax.typeof, arrays))), make)
+        changed = sorted(
+            cached(("unchanged", self, static, tuple(map(jax.typeof, arrays))), make), key=str
+        )
         if changed:
             raise ValueError(
                 f"the call changes the variables {', '.join(_dotted(p) for p in changed[:5])}: "

@@ -31,7 +31,7 @@ class Label(NamedTuple):
     holds the addresses, `names`, which the naming pass of `_program` gave it.
     """
 
-    kind: str  # "module", "tap", "function" or "primitive"
+    kind: str  # "module", "tap", "function", "primitive"; "hidden" is not to be named
     path: tuple[str, ...]
     method: str = ""  # ".encode" for a method other than `__call__`
     anchor: str = ""  # ":in" for the input of a module

@@ -1,12 +1,13 @@
 """Every method, against what the table in `contract.py` declares."""
 
-import contract
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
+
+import contract
 
 BATCH = 8
 SCANNING = [m for m in contract.METHODS if m.name in ("integrated_gradients", "influence, linear")]

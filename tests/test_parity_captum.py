@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import parity_models
 import pytest
 
 import attrax
+import parity_models
 from attrax import paths, quadrature, scores
 
 FILE = parity_models.load("captum_foundation.json")

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import parity_models
 import pytest
 
 import attrax
+import parity_models
 from attrax import paths, quadrature, scores
 
 FILE = parity_models.load("trulens_foundation.json")
@@ -134,12 +134,13 @@ def test_path_at_a_layer():
     check("cnn.relu1_linear_shorthand", explain)
 
 
-# The file does not say which score these two cases have: class 0 reproduces both to the last digit.
+# The file does not say which class these two cases score: classes 1 and 0 reproduce them to the
+# last digit, and no other score does.
 
 
 def test_path_in_input_space_gradient_at_a_layer():
     def slope(point):
-        z, fn = scored_tail(point, "relu1", scores.logit(0))
+        z, fn = scored_tail(point, "relu1", scores.logit(1))
         return attrax.gradient(fn, z)
 
     @jax.jit

@@ -131,7 +131,7 @@ def test_sigma_may_be_traced():
 def test_what_is_refused():
     with pytest.raises(ValueError, match=r"`sigma` must be a scalar; got shape \(3,\)"):
         paths.gaussian(X)
-    with pytest.raises(ValueError, match="`sigma` must not be negative; got -1.0"):
+    with pytest.raises(ValueError, match=r"`sigma` must not be negative; got -1\.0"):
         paths.gaussian(-1.0)
     with pytest.raises(ValueError, match="`gaussian` is random: pass `key="):
         paths.gaussian(1.0)(X)(0.0, None)

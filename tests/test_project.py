@@ -1,17 +1,22 @@
-"""What keeps the code in shape: the order of the modules, and what `import attrax` loads."""
+"""The order of the modules, what `import attrax` loads, and that the documents are true."""
 
 import ast
+import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import pytest
 
 import attrax
+from attrax import paths, quadrature
 
 ROOT = Path(attrax.__file__).parent
+PROJECT = Path(__file__).parents[1]
 
 # From the bottom up; inside a level from left to right. A module imports only what comes before it.
 LEVELS = (
@@ -141,3 +146,40 @@ def test_the_rest_is_loaded_on_first_use():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'attrax' has no attribute 'nothing'"):
         attrax.nothing  # noqa: B018
+
+
+COVERAGE = (PROJECT / "docs" / "coverage.md").read_text(encoding="utf-8")
+
+
+def test_every_capability_has_a_row():
+    rows = re.findall(
+        r"^\| (S\d-\d+) \|.*\| (here|in part|differs|planned) \|", COVERAGE, re.MULTILINE
+    )
+    numbers = {"S0": 20, "S1": 10, "S2": 25, "S3": 12, "S4": 26}
+    assert [row for row, _ in rows] == [
+        f"{document}-{i + 1}" for document, count in numbers.items() for i in range(count)
+    ]
+
+
+def test_what_shows_a_capability_exists():
+    found = re.findall(r"(test_\w+\.py)::(\w+)", COVERAGE)
+    missing = {
+        f"{file}::{name}"
+        for file, name in found
+        if f"def {name}(" not in (PROJECT / "tests" / file).read_text(encoding="utf-8")
+    }
+    missing |= {
+        file for file in re.findall(r"examples/\w+\.py", COVERAGE) if not (PROJECT / file).exists()
+    }
+    assert found
+    assert missing == set()
+
+
+def test_the_method_in_the_architecture_works():
+    text = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^ *```python\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    module = {"__package__": "attrax", "__name__": "attrax._squared"}
+    exec(textwrap.dedent(code), module)
+    explain, rule = module["squared_gradient"], quadrature.gauss_legendre(2)
+    found = explain(lambda x: x @ x, jnp.array([1.0, 3.0]), paths.linear(), rule=rule)
+    assert found.tolist() == pytest.approx([4 / 3, 12.0])

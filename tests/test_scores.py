@@ -42,7 +42,7 @@ INDEXED = {
         (scores.neuron(3), Y[3]),
         (scores.direction([1.0, 2.0, 0.0, -4.0]), -2.5),
         (scores.norm(), np.sqrt(np.sum(Y**2))),
-        (scores.threshold(0.5), -(-1.0) + 2.0 - 0.25),
+        (scores.threshold(0.5), 1.0 + 2.0 - 0.25),
     ],
 )
 def test_values_of_outputs(score, expected):

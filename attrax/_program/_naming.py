@@ -101,6 +101,8 @@ class _Namer:
         return with_bodies(eqn, rename)
 
     def _tap(self, label: Label, values, scopes, marks):
+        if label.kind == "hidden":
+            return self._bind(label, values)
         if label.names:  # named by an earlier reading: a tail that is read again
             for name in label.names:
                 base, count = _uncount(name)
@@ -140,11 +142,19 @@ class _Namer:
         axes = self.axes.get(label.names[0], [None] * len(values))
         if isinstance(axes, str):
             return tap_p.bind(*values, label=label._replace(blocked=axes))
+        # What is done here to the batch axis, and what it is done to, is not named once more when
+        # the program is read as part of a larger one.
+        values = tap_p.bind(*values, label=_HIDDEN)
         values = [v if a is None else jnp.squeeze(v, a) for v, a in zip(values, axes, strict=True)]
         values = tap_p.bind(*values, label=label)
-        return [
-            v if a is None else jnp.expand_dims(v, a) for v, a in zip(values, axes, strict=True)
+        values = [
+            v if a is None else jax.lax.expand_dims(v, (a,))
+            for v, a in zip(values, axes, strict=True)
         ]
+        return tap_p.bind(*values, label=_HIDDEN)
+
+
+_HIDDEN = Label("hidden", (), names=("",))
 
 
 def _is_final(eqn: Any) -> bool:
