@@ -22,7 +22,7 @@ demo: .venv/demo
 	.venv/bin/python examples/explain_photo.py --out out $(ARGS)
 
 test: .venv/dev
-	.venv/bin/python -m pytest -n 2 $(ARGS)
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: .venv/dev
 	.venv/bin/python -m pytest -m soak --durations=5 $(ARGS)
@@ -36,8 +36,8 @@ compat:
 	$(PYTHON) tests/compat.py $(ARGS)
 
 bench: .venv/dev
-	@set -e; for file in benchmarks/*.py; do \
-		echo ".venv/bin/python $$file"; .venv/bin/python $$file $(ARGS); done
+	.venv/bin/python benchmarks/import_time.py
+	.venv/bin/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf .venv* out build dist .pytest_cache .ruff_cache

@@ -62,6 +62,7 @@ NODES, LAYER_NODES = 256, 128
 LAYER = "block10"
 POINTS_AT_ONCE = 8
 STEPS_SHOWN = 8
+SMALLEST = 32  # pixels a side of a picture that is worth looking at
 
 
 class Refusal(Exception):
@@ -142,7 +143,8 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextlib.contextmanager
 def _refusing(
-    option: str, errors: tuple[type[Exception], ...] = (ValueError, TypeError, OSError)
+    option: str,
+    errors: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, ImportError),
 ) -> Iterator[None]:
     """Turn errors that the user can put right into one line."""
     try:
@@ -171,12 +173,12 @@ def _rule(name: str, nodes: int | None, default: int, option: str) -> Rule:
         return factory(default + 1)
 
 
-def _device(name: str | None) -> jax.Device:
+def _on_device(name: str | None) -> contextlib.AbstractContextManager[Any]:
     if name is None:
-        return jax.devices()[0]
+        return contextlib.nullcontext()
     _choose("--device", name, ("cpu", "gpu", "tpu"))
     try:
-        return jax.devices(name)[0]
+        return jax.default_device(jax.devices(name)[0])
     except RuntimeError as error:
         raise Refusal(f"--device: JAX finds no {name}, only {jax.default_backend()}.") from error
 
@@ -187,6 +189,10 @@ def _read_image(path: Path) -> Image.Image:
     with _refusing(f"--image: cannot read {str(path)!r}", (Exception,)), Image.open(path) as image:
         if image.mode.startswith(("I", "F")):
             raise ValueError("it has more than 8 bits a colour; convert it first")
+        if min(image.size) < SMALLEST:
+            raise ValueError(
+                f"it is {image.width} x {image.height}, smaller than {SMALLEST} pixels"
+            )
         upright = ImageOps.exif_transpose(image).convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
 
@@ -217,18 +223,19 @@ def _all_or_nothing(out: Path) -> Iterator[Path]:
 
 
 class Stages:
-    """Says on stderr what is going on: live on a terminal, a line a stage elsewhere."""
+    """Says on stderr what is going on: live on a terminal, one line for each stage elsewhere."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        console = Console(stderr=True)
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
         )
 
     def __enter__(self) -> "Stages":
@@ -239,16 +246,24 @@ class Stages:
         self._progress.stop()
 
     @contextlib.contextmanager
-    def stage(self, name: str, total: int = 1) -> Iterator[Callable[[int], None]]:
-        """One stage of `total` steps; yields what to call when some of them are done."""
+    def stage(
+        self, name: str, total: int = 1, *, quietly: bool = False
+    ) -> Iterator[Callable[[int], None]]:
+        """One stage of `total` steps; yields what to call when some of them are done.
+
+        A quiet one, after which the user may still be refused, writes no line.
+        """
         start = time.monotonic()
+        writes = self._progress.disable and not quietly
         task = self._progress.add_task(name, total=total)
-        if self._progress.disable:
-            print(f"{name} ...", file=sys.stderr, flush=True)
-        yield lambda done: self._progress.update(task, advance=done)
-        self._progress.update(task, completed=total)
-        if self._progress.disable:
-            print(f"{name}: {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
+        if writes:
+            print(f"{name} ... ", end="", file=sys.stderr, flush=True)
+        try:
+            yield lambda done: self._progress.update(task, advance=done)
+            self._progress.update(task, completed=total)
+        finally:
+            if writes:
+                print(f"{time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
 
 
 # --------------------------------------------------------------------------------- computing
@@ -281,29 +296,29 @@ def explain(stages: Stages, options: argparse.Namespace) -> report.Explanation:
     rule = _rule(options.rule, options.nodes, NODES, "--nodes")
     layer_rule = _rule(options.rule, options.layer_nodes, LAYER_NODES, "--layer-nodes")
     _choose("--module", options.module, ("linen", "nnx"))
-    with _refusing("packages", (ImportError, ValueError)):
+    with _refusing("packages"):
         path = options.image or pretrained.photo_path("coffee")
         names = pretrained.labels()
     image = _read_image(path)
-    with _refusing(f"--image: {path.name!r}"):
-        x = jnp.asarray(pretrained.preprocess(image))
+    x = jnp.asarray(pretrained.preprocess(image))
     target = None if options.target is None else _class("--class", options.target)
     against = None if options.against is None else _class("--against", options.against)
+    if target is not None:
+        _check_contrast(target, against)
 
-    with stages.stage("reading the network"), _refusing("packages", (ImportError, ValueError)):
+    with stages.stage("reading the network", quietly=True), _refusing("packages"):
         if options.module == "nnx":
             model = attrax.from_nnx(pretrained.efficientnet_lite0_nnx())
         else:
             model = attrax.from_linen(*pretrained.efficientnet_lite0())
-    with stages.stage("tracing"):
+    with stages.stage("tracing", quietly=True):
         layers = attrax.layers(model, x)
         _check_layer(model, x, options.layer)
-    with stages.stage("predicting"):
+    with stages.stage("predicting", quietly=True):
         logits = np.asarray(predict(model, x), np.float64)
     if target is None:
         target = int(logits.argmax())
-    if against == target:
-        raise Refusal(f"--against: it is the explained class itself, {names[target]!r}.")
+        _check_contrast(target, against)
     score = float(logits[target] - (0 if against is None else logits[against]))
     classes = jnp.asarray(target), None if against is None else jnp.asarray(against)
     attribute = functools.partial(_attribution, stages, name=options.rule, score=score)
@@ -341,6 +356,12 @@ def explain(stages: Stages, options: argparse.Namespace) -> report.Explanation:
         points=pretrained.display(attrax.paths.interpolate(x, None, steps)),
         layers=layers,
     )
+
+
+def _check_contrast(target: int, against: int | None) -> None:
+    if against == target:
+        name = pretrained.labels()[target]
+        raise Refusal(f"--against: it is the explained class itself, {name!r}.")
 
 
 def _check_layer(model: Any, x: jax.Array, name: str) -> None:
@@ -393,10 +414,9 @@ def _command(e: report.Explanation) -> str:
 
 def _run(options: argparse.Namespace) -> None:
     start = time.monotonic()
-    with _refusing("packages", (ImportError, ValueError)):
+    with _refusing("packages"):
         report.page_template()
-    device = jax.default_device(_device(options.device))
-    with _all_or_nothing(options.out) as scratch, device:
+    with _on_device(options.device), _all_or_nothing(options.out) as scratch:
         with Stages() as stages:
             explanation = explain(stages, options)
             with stages.stage("drawing"):

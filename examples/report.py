@@ -17,6 +17,7 @@ from attrax import plot
 
 SHOWN_CHANNELS = 5  # at each end of a ranking
 _UNITS = "logits"
+_CROP = 96  # pixels
 _TEMPLATE = "report.html.jinja"
 
 
@@ -133,6 +134,7 @@ def _of_pixels(e: Explanation) -> list[Picture]:
             "over the three colours, without its sign), and the same over the photograph.",
             "Four pictures: a grey square, the photograph, a map of attribution sizes, and the map "
             "over the photograph.",
+            is_wide=True,
         ),
         _picture(
             "heatmap.png",
@@ -147,7 +149,7 @@ def _of_pixels(e: Explanation) -> list[Picture]:
             plot.signed(a, units=_UNITS),
             "For and against",
             f"The same parts with their sign: blue pixels speak {e.sides[0]}, red ones "
-            f"{e.sides[1]}. All pixels together add up to {e.pixels.total:+.2f} logits.",
+            f"{e.sides[1]}. All pixels together add up to {_signed(e.pixels.total)} logits.",
             "Map of signed attributions, blue where a pixel raises the score and red where it "
             "lowers it.",
         ),
@@ -168,19 +170,19 @@ def _of_pixels(e: Explanation) -> list[Picture]:
         ),
         _picture(
             "saliency.png",
-            plot.saliency(e.gradient, picture),
+            plot.saliency(e.gradient / (np.percentile(e.gradient, 99) or 1.0), picture),
             "One gradient, for comparison",
-            f"Where {e.score_name} rises fastest with each colour, at the photograph itself: the "
-            "positive part of the gradient, which adds up to nothing in particular.",
+            f"The positive part of the gradient at the photograph itself: where {e.score_name} "
+            "rises fastest, for each of the three colours. The brightest hundredth is clipped. It "
+            "adds up to nothing in particular.",
             "The photograph, and beside it the positive part of the gradient as colours on black.",
         ),
         _picture(
             "interpolation.png",
-            plot.interpolation_strip(e.points, nodes=e.steps),
+            plot.interpolation_strip(e.points, nodes=e.steps, columns=4),
             "The path",
             f"Gradients are taken at {path}; these are some of the pictures on it.",
-            "A row of pictures that fade from grey to the photograph.",
-            is_wide=True,
+            "Pictures that go from grey to the photograph step by step.",
         ),
     ]
 
@@ -192,11 +194,12 @@ def _of_layer(e: Explanation) -> list[Picture]:
     found = [
         _picture(
             "channel_distribution.png",
-            plot.channel_distribution(values, classes=e.sides, units=_UNITS),
+            plot.channel_distribution(values, classes=e.sides, units=_UNITS, ax=_axes(3.2)),
             "All channels",
             f"Each of the {len(values)} channels of {name} is one bar, summed over positions. "
-            f"Together they add up to {e.layer.total:+.2f} logits.",
+            f"Together they add up to {_signed(e.layer.total)} logits.",
             "Bars of the channel attributions in descending order.",
+            is_wide=True,
         ),
         _picture(
             "channel_ranking.png",
@@ -204,17 +207,19 @@ def _of_layer(e: Explanation) -> list[Picture]:
                 values,
                 SHOWN_CHANNELS,
                 classes=e.sides,
-                pictures=_lit_by_channels(e) if has_map else None,
+                pictures=_places_of_channels(e) if has_map else None,
                 units=_UNITS,
+                ax=_axes(8.0 if has_map else 4.0),
             ),
             "The channels that say most",
             f"The most positive and the most negative channels of {name}, {ranking}."
             + (
-                " Beside each, the photograph is bright where the channel's attribution lies."
+                " Beside each, the place in the photograph where it is attributed most."
                 if has_map
                 else ""
             ),
             "Bars of the most positive and the most negative channels.",
+            is_wide=True,
         ),
         _picture(
             "channel_comparison.png",
@@ -230,9 +235,13 @@ def _of_layer(e: Explanation) -> list[Picture]:
     return [_layer_map(e), *found] if has_map else found
 
 
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
 def _sums(e: Explanation) -> str:
-    sums = ", ".join(f"{title} {v.sum():+.2f}" for title, v in e.channels.items())
-    return f"They add up to: {sums}; the score changes by {e.layer.change:+.2f}."
+    sums = ", ".join(f"{title} {_signed(v.sum())}" for title, v in e.channels.items())
+    return f"They add up to: {sums}; the score changes by {_signed(e.layer.change)}."
 
 
 def _layer_map(e: Explanation) -> Picture:
@@ -249,23 +258,29 @@ def _layer_map(e: Explanation) -> Picture:
         figure,
         f"Where, as {e.layer.place} sees it",
         f"Integrated gradients with respect to the activations of {e.layer.place}, summed over "
-        f"channels: {height} x {width} positions, enlarged to the photograph. Left with the sign, "
+        f"channels: {height} × {width} positions, enlarged to the photograph. Left with the sign, "
         f"right only what speaks {e.sides[0]}.",
         "Signed map of the positions of the layer, and its positive part over the photograph.",
         is_wide=True,
     )
 
 
-def _lit_by_channels(e: Explanation) -> dict[int, np.ndarray]:
-    """For each channel that is shown, the photograph lit where its attribution lies."""
+def _places_of_channels(e: Explanation) -> dict[int, np.ndarray]:
+    """For each channel that is shown, the photograph around its largest attribution."""
     order = np.argsort(-e.layer.channels, kind="stable")
-    shown = dict.fromkeys([*order[:SHOWN_CHANNELS], *order[-SHOWN_CHANNELS:]])
-    lit = {}
-    for channel in shown:
-        light = _enlarge(np.abs(e.layer.values[..., channel]), e.picture)
-        light = light / (light.max() or 1.0)
-        lit[int(channel)] = e.picture * (0.15 + 0.85 * light[..., None])
-    return lit
+    places = {}
+    for channel in dict.fromkeys([*order[:SHOWN_CHANNELS], *order[-SHOWN_CHANNELS:]]):
+        sign = np.sign(e.layer.channels[channel])
+        values = _enlarge(sign * e.layer.values[..., channel], e.picture)
+        centre = np.unravel_index(values.argmax(), values.shape)
+        room = np.array(values.shape) - _CROP
+        top, left = np.clip(np.array(centre) - _CROP // 2, 0, room)
+        places[int(channel)] = e.picture[top : top + _CROP, left : left + _CROP]
+    return places
+
+
+def _axes(height: float) -> Axes:
+    return Figure(figsize=(10.4, height), layout="constrained").subplots()
 
 
 def _enlarge(values: np.ndarray, picture: np.ndarray) -> np.ndarray:
@@ -286,7 +301,11 @@ def _picture(
 ) -> Picture:
     figure = drawn.get_figure(root=True) if isinstance(drawn, Axes) else drawn
     assert figure is not None
-    png = _png(lambda buffer: figure.savefig(buffer, format="png", dpi=110, facecolor="white"))
+    png = _png(
+        lambda buffer: figure.savefig(
+            buffer, format="png", dpi=110, facecolor="white", bbox_inches="tight", pad_inches=0.12
+        )
+    )
     return Picture(file, png, title, caption, alt, is_wide)
 
 

@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
         print(f"\n== {suite}: {interpreter}", flush=True)
         python = install(suite, interpreter)
         print(versions(python), flush=True)
-        command = [python, "-m", "pytest", "-n", "2", "-p", "no:cacheprovider", *arguments]
+        command = [python, "-m", "pytest", "-n", "2", "--dist", "loadfile", *arguments]
         status = subprocess.run(command, cwd=ROOT, check=False).returncode
         outcome = "passed" if status == 0 else f"FAILED, pytest ended with {status}"
         results[suite] = f"{outcome} ({versions(python)})"

@@ -135,7 +135,7 @@ def test_path_at_a_layer():
 
 
 # The file does not say which class these two cases score: classes 1 and 0 reproduce them to the
-# last digit, and no other score does.
+# last digit.
 
 
 def test_path_in_input_space_gradient_at_a_layer():
