@@ -36,7 +36,6 @@ compat:
 	$(PYTHON) tests/compat.py $(ARGS)
 
 bench: .venv/dev
-	.venv/bin/python benchmarks/import_time.py
 	.venv/bin/python -m benchmarks $(ARGS)
 
 clean:

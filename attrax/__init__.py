@@ -47,3 +47,7 @@ def __getattr__(name: str):
 
     module = import_module(_LAZY[name], __name__)
     return module if name == "plot" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -62,7 +62,7 @@ def test_skip_connections_are_residuals():
     def skip(x):
         return x * 3 + attrax.tap("branch", jnp.exp(x))
 
-    z, tail = attrax.cut(skip, X, at="branch")
+    _, tail = attrax.cut(skip, X, at="branch")
     close(tail(jnp.zeros(3)), 3 * X)
 
 

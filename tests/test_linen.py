@@ -1,4 +1,4 @@
-"""Linen models: every tap against Flax's own capture, every lifted transform against the plain model."""
+"""Linen models: taps against Flax's own capture, lifted transforms against the plain model."""
 
 import flax.linen as nn
 import jax
@@ -65,8 +65,11 @@ def plain():
     output, state = Plain().apply(variables, X, capture_intermediates=True)
     model = attrax.from_linen(Plain(), variables)
     at = [f"block{k}/ff" for k in range(3)]
-    return variables, output, state["intermediates"], attrax.gradients_at(
-        model, X, score=score, at=at
+    return (
+        variables,
+        output,
+        state["intermediates"],
+        attrax.gradients_at(model, X, score=score, at=at),
     )
 
 
@@ -237,7 +240,7 @@ def test_modules_with_unhashable_fields_and_bound_modules():
     explain(attrax.from_linen(module, variables), X + 1)
     assert len(traces) == 1
     close(attrax.capture(module.bind(variables), X, at="Dense_1"), module.apply(variables, X))
-    with pytest.raises(TypeError, match="write attrax.from_linen"):
+    with pytest.raises(TypeError, match=r"write attrax.from_linen"):
         attrax.layers(module, X)
 
 

@@ -170,7 +170,9 @@ def test_a_model_in_training_mode_is_refused_by_name():
             return self.drop(self.norm(x))
 
     module = Training(nnx.Rngs(0))
-    with pytest.raises(ValueError, match="changes the variables drop.rngs.count, norm.mean, norm.var"):
+    with pytest.raises(
+        ValueError, match=r"changes the variables drop.rngs.count, norm.mean, norm.var"
+    ):
         attrax.from_nnx(module)(X[None])
     with pytest.raises(ValueError, match="changes the variables"):
         attrax.layers(attrax.from_nnx(module), X[None])

@@ -70,18 +70,14 @@ def test_tap_within_a_gradient_is_read_once():
     z, tail = attrax.cut(force, x, at="feature")
     np.testing.assert_allclose(tail(z), 2 * jnp.sin(x) * jnp.cos(x), rtol=1e-6)
     # d/dz of 2 z cos(x), cos(x) being upstream of the cut
-    np.testing.assert_allclose(
-        jax.grad(lambda z: tail(z).sum())(z), 2 * jnp.cos(x), rtol=1e-6
-    )
+    np.testing.assert_allclose(jax.grad(lambda z: tail(z).sum())(z), 2 * jnp.cos(x), rtol=1e-6)
 
 
 def test_checkpoint_names_can_be_addressed():
     def named(x):
         return checkpoint_name(jnp.exp(x), "activation").sum()
 
-    np.testing.assert_allclose(
-        attrax.capture(named, jnp.zeros(2), at="activation"), np.ones(2)
-    )
+    np.testing.assert_allclose(attrax.capture(named, jnp.zeros(2), at="activation"), np.ones(2))
 
 
 @pytest.mark.parametrize("name", ["", "a#1", "a:in", "a[0]", "/a", "a/", "a//b"])

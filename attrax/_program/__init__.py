@@ -6,12 +6,12 @@ carries its names. On that form everything else is a small graph operation:
 
     expose   move one tap to the top level (out of a remat, a branch, one iteration of a scan)
     split    the equations that depend on a tap (tail) and all the others (head)
-    edit     add to, replace or read tapped values where they stand, all iterations of a scan
-    included strip    remove the taps again: what is run holds none
+    edit     add to, replace or read tapped values where they stand, in all iterations of a scan
+    strip    remove the taps again: what is run holds none
 
-The keys of `eqn.params` are not an API of JAX. Only the keys `jaxpr`, `branches`, `length`,
-`reverse`, `unroll`, `policy`, `prevent_cse` and `name` are read here; arities are derived from
-shapes.
+The keys of `eqn.params` are not an API of JAX. Read here are `name`, `length`, `reverse`,
+`unroll`, `policy`, `prevent_cse`, `permutation`, `num_consts` of a custom derivative, and whatever
+holds a program; arities are derived from shapes.
 """
 
 from ._editing import Edits as Edits
