@@ -67,22 +67,18 @@ def capture(model: Any, *inputs: Any, at: str | Sequence[str], **kwargs: Any) ->
     reading, args = read(as_model(model), inputs, kwargs)
     names = _several(at)
 
+    if any(isinstance(a, jax.ShapeDtypeStruct) for a in args):
+        raise TypeError("`capture` computes and needs values; `attrax.layers` needs shapes only.")
+
     def make():
-        targets = [resolve(reading.sites, name) for name in names]
+        targets = _targets(reading, names)
         for target in targets:
             if target.is_stacked and "cond" in target.site.inside:
                 raise ValueError(
-                    f"{target.template!r} is a scan inside a branch: capture its iterations one "
-                    "by one."
+                    f"{target.template!r} stands in a branch: capture its iterations one by one."
                 )
-        program = _exposed(reading, [t for t in targets if not t.is_stacked])
-        keep = frozenset(t.name for t in targets)
-        edits = _program.Edits({}, {}, keep)
-
-        def found(*args):
-            return _program.edit(_program.strip(program.jaxpr, keep), args, edits)[1]
-
-        return targets, program.consts, jax.jit(found, inline=True)
+        program = _exposed(reading, targets, [t for t in targets if not t.is_stacked])
+        return targets, program.consts, _keeping(reading, program.jaxpr, targets)
 
     targets, consts, found = reading.derive(("capture", names), make)
     kept = found(*_with_consts(reading, consts, args))
@@ -140,10 +136,10 @@ class _Cut:
     """A program cut at layers, made once for all inputs of the same shapes."""
 
     def __init__(self, reading: Reading, names: tuple[str, ...], single: bool):
-        targets = [resolve(reading.sites, name) for name in names]
+        targets = _targets(reading, names)
         for name, target in zip(names, targets, strict=True):
             _refuse_stacked(name, target)
-        program = _exposed(reading, targets)
+        program = _exposed(reading, targets, targets)
         try:
             self.split = _program.split(program.jaxpr, [t.name for t in targets])
         except _program.NoDependence:
@@ -243,16 +239,29 @@ def gradients_at(
     names = _several(at)
 
     def make():
-        targets = [resolve(reading.sites, name) for name in names]
+        targets = _targets(reading, names)
         for name, target in zip(names, targets, strict=True):
             for aval in target.site.avals:
-                if not jnp.issubdtype(aval.dtype, jnp.floating):
+                if not jnp.issubdtype(aval.dtype, jnp.inexact):
                     raise TypeError(f"the layer {name!r} is {aval.dtype}: it has no gradient.")
-        program = _exposed(reading, [t for t in targets if t.is_iteration])
+        # A value in a branch is not always computed: outside of it there is one to be like.
+        single = [t for t in targets if not t.is_stacked]
+        exposed = [t for t in single if t.iterations or "cond" in t.site.inside]
+        program = _exposed(reading, targets, exposed)
+        inputs = len(_program.input_avals(program.jaxpr)) - len(program.consts)
+        if reading.has_closures and _program.holds_dead_tracer(
+            program.jaxpr, inputs, program.consts
+        ):
+            raise ValueError(
+                "the model holds a function with its own derivative rule (custom_jvp, custom_vjp) "
+                "whose rule uses a traced value that is not among its arguments: pass that value "
+                "to it as an argument."
+            )
         keep = frozenset(t.name for t in targets)
-        return targets, program.consts, _program.strip(program.jaxpr, keep)
+        jaxpr = _program.strip(program.jaxpr, keep)
+        return targets, program.consts, jaxpr, _keeping(reading, program.jaxpr, targets)
 
-    targets, consts, jaxpr = reading.derive(("gradients", names), make)
+    targets, consts, jaxpr, values_of = reading.derive(("gradients", names), make)
     args = _with_consts(reading, consts, args)
     change = {t.name: _add for t in targets}
 
@@ -263,7 +272,12 @@ def gradients_at(
             raise ValueError(f"`score` must return a scalar; got shape {jnp.shape(value)}.")
         return value
 
-    found = jax.grad(scored)({t.name: _zeros(t) for t in targets})
+    zeros = {t.name: [jnp.zeros(a.shape, a.dtype) for a in _stacked(t)] for t in targets}
+    if not jax.sharding.get_abstract_mesh().empty:
+        # On a mesh a zero must lie, and vary over devices, as the activation does; else JAX sums
+        # the gradient over the devices.
+        zeros |= jax.tree.map(jnp.zeros_like, values_of(*args))
+    found = jax.grad(scored)(zeros)
     gradients = {
         name: jax.tree.unflatten(t.site.label.tree, found[t.name])
         for name, t in zip(names, targets, strict=True)
@@ -275,9 +289,10 @@ def _add(values: list[Any], zeros: Any) -> list[Any]:
     return [v + z for v, z in zip(values, zeros, strict=True)]
 
 
-def _zeros(target: Target) -> list[Any]:
+def _stacked(target: Target) -> list[Any]:
+    """The shapes of an activation, all iterations of the scans around it in front."""
     lead = tuple(n for n, k in zip(target.lengths, target.iterations, strict=True) if k is None)
-    return [jnp.zeros((*lead, *a.shape), a.dtype) for a in target.site.avals]
+    return [jax.ShapeDtypeStruct((*lead, *a.shape), a.dtype) for a in target.site.avals]
 
 
 def intervene(model: Any, *inputs: Any, **kwargs: Any) -> PyTree:
@@ -313,12 +328,12 @@ def intervene(model: Any, *inputs: Any, **kwargs: Any) -> PyTree:
         )
     *rest, changes = inputs
     reading, args = read(as_model(model), rest, kwargs)
-    targets = {at: resolve(reading.sites, at) for at in changes}
+    targets = dict(zip(changes, _targets(reading, tuple(changes)), strict=True))
     indexed = [t for t in targets.values() if t.is_iteration]
     names = tuple(t.name for t in targets.values())
 
     def make():
-        program = _exposed(reading, indexed)
+        program = _exposed(reading, list(targets.values()), indexed)
         return program.consts, _program.strip(program.jaxpr, frozenset(names))
 
     consts, jaxpr = reading.derive(("intervene", names), make)
@@ -327,8 +342,7 @@ def intervene(model: Any, *inputs: Any, **kwargs: Any) -> PyTree:
         if callable(changes[at]):
             change[target.name] = _replace_by(at, target, changes[at])
         else:
-            shapes = [jax.eval_shape(lambda z=z: z) for z in _zeros(target)]
-            feed[target.name] = _like(at, target, shapes, changes[at])
+            feed[target.name] = _like(at, target, _stacked(target), changes[at])
             change[target.name] = lambda values, new: new
     edits = _program.Edits(change, feed, frozenset())
     args = _with_consts(reading, consts, args)
@@ -374,11 +388,40 @@ def _refuse_stacked(at: str, target: Target) -> None:
         )
 
 
-def _exposed(reading: Reading, targets: Sequence[Target]) -> _program.Program:
+def _targets(reading: Reading, names: Sequence[str]) -> list[Target]:
+    """The taps that names mean, all different."""
+    targets = [resolve(reading.sites, name) for name in names]
+    if len({(id(t.site), t.iterations) for t in targets}) < len(targets):
+        raise ValueError(f"`at` names a layer twice: {list(names)}.")
+    return targets
+
+
+def _exposed(
+    reading: Reading, targets: Sequence[Target], exposed: Sequence[Target]
+) -> _program.Program:
+    """The program with some of its taps at the top level."""
     program = reading.program
-    for target in targets:
+    for target in exposed:
         program = _program.expose(program, target.name)
+    names = {name for site in _program.sites(program.jaxpr) for name in site.label.names}
+    for target in targets:
+        if target.name not in names:
+            raise ValueError(
+                f"{shorten(target.template)!r} means all iterations of a scan, of which another "
+                "name means one: ask for them in two calls."
+            )
     return program
+
+
+def _keeping(reading: Reading, jaxpr: Any, targets: Sequence[Target]) -> Callable[..., Any]:
+    """A function from a program's inputs to its values at `targets`."""
+    keep = frozenset(t.name for t in targets)
+    stripped, edits = _program.strip(jaxpr, keep), _program.Edits({}, {}, keep)
+
+    def found(*args: Any) -> dict[str, Any]:
+        return _program.edit(stripped, args, edits)[1]
+
+    return found if reading.has_closures else jax.jit(found, inline=True)
 
 
 def _with_consts(reading: Reading, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:

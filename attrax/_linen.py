@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 
-from ._models import Model, Same, Static, divide, tap_inputs
-from ._taps import Label, bind_tap, is_reading, next_generation
+from ._models import Model, Static, divide, hashable, unwrapped
+from ._taps import is_numpy, is_reading, next_generation, tap_call
 from ._types import PyTree
 
 
@@ -49,43 +50,59 @@ def from_linen(module: nn.Module, variables: PyTree, **apply_kwargs: Any) -> Mod
             "its variables (batch norm in training mode) cannot be explained one example at a time."
         )
     arrays, static = divide(apply_kwargs)
-    return Model((variables, arrays), _Linen(Same(module), static))
+    return Model((variables, arrays), _Linen(hashable(module), static))
 
 
 @dataclass(frozen=True)
 class _Linen:
-    module: Same
+    module: Any
     kwargs: Static
 
     def __call__(self, weights: tuple[PyTree, Sequence[Any]], *inputs: Any, **kwargs: Any) -> Any:
         variables, arrays = weights
         given = {**self.kwargs.join(arrays), **kwargs}
         with _tapped():
-            return self.module.value.apply(variables, *inputs, **given)
+            return unwrapped(self.module).apply(variables, *inputs, **given)
+
+
+_active = threading.local()
 
 
 @contextlib.contextmanager
 def _tapped():
+    """Tap what is called in this block; of blocks in one another only the innermost taps."""
     if not is_reading():
         yield
         return
-    with contextlib.ExitStack() as generations, nn.intercept_methods(_interceptor(generations)):
-        yield
+    outer, mine = getattr(_active, "reader", None), _Reader()
+    _active.reader = mine
+    try:
+        with mine.generations, nn.intercept_methods(mine.intercept):
+            yield
+    finally:
+        _active.reader = outer
 
 
-def _interceptor(generations: contextlib.ExitStack):
-    def intercept(call, args, kwargs, context):
+class _Reader:
+    def __init__(self) -> None:
+        self.generations = contextlib.ExitStack()
+        self.running: tuple[int, str] | None = None
+
+    def intercept(self, call, args, kwargs, context):
+        if _active.reader is not self:
+            return call(*args, **kwargs)
         method, path = context.method_name, context.module.path
         if not method.isidentifier():
             # A lifted module (`nn.jit`, `nn.scan`, `nn.remat`) looks up its function by a lambda
             # just before it runs. From here on no earlier trace may be found again: `nn.jit` shares
             # one among all instances of a class, with the names of the first.
-            generations.enter_context(next_generation())
+            self.generations.enter_context(next_generation())
             return call(*args, **kwargs)
-        if method == "setup" or (method == "__call__" and not path):
-            return call(*args, **kwargs)
-        label = Label("module", tuple(path), "" if method == "__call__" else f".{method}")
-        args, kwargs = tap_inputs(label, args, kwargs)
-        return bind_tap(label, call(*args, **kwargs))
-
-    return intercept
+        this = (id(context.module), method)
+        if method == "setup" or (method == "__call__" and not path) or this == self.running:
+            return call(*args, **kwargs)  # the last: `super().__call__`
+        outer, self.running = self.running, this
+        try:
+            return tap_call(tuple(path), method, is_numpy, call, args, kwargs)
+        finally:
+            self.running = outer

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from . import _program
-from ._taps import Label, bind_tap, is_reading, reading
+from ._taps import is_array, is_reading, reading
 from ._types import PyTree
 
 
@@ -50,20 +51,28 @@ class Same:
         return id(self.value)
 
 
-def is_array(leaf: Any) -> bool:
-    """Arrays are traced; Python scalars, strings and None are constants of a program."""
-    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
-
-
 def divide(tree: PyTree) -> tuple[list[Any], Static]:
     """The arrays of a pytree, and everything else."""
     leaves, structure = jax.tree.flatten(tree)
-    rest = tuple(None if is_array(leaf) else _hashable(leaf) for leaf in leaves)
-    arrays = tuple(is_array(leaf) for leaf in leaves)
-    return [leaf for leaf in leaves if is_array(leaf)], Static(structure, arrays, rest)
+    rest = tuple(None if is_array(leaf) else _constant(leaf) for leaf in leaves)
+    return [leaf for leaf in leaves if is_array(leaf)], Static(structure, rest)
 
 
-def _hashable(value: Any) -> Any:
+class _Constant(NamedTuple):
+    """A static value that is not equal to one of another type: 1, 1.0 and True differ."""
+
+    kind: type
+    text: str
+    value: Any
+
+
+def _constant(value: Any) -> _Constant:
+    text = repr(value) if isinstance(value, (float, complex)) else ""  # -0.0 and nan
+    return _Constant(type(value), text, hashable(value))
+
+
+def hashable(value: Any) -> Any:
+    """The value, or if it cannot be hashed a `Same` that holds it."""
     try:
         hash(value)
     except TypeError:
@@ -75,16 +84,17 @@ class Static(NamedTuple):
     """What `divide` leaves of a pytree when its arrays are taken out."""
 
     structure: Any
-    arrays: tuple[bool, ...]
-    rest: tuple[Any, ...]
+    rest: tuple[_Constant | None, ...]
 
     def join(self, arrays: Sequence[Any]) -> PyTree:
         remaining = iter(arrays)
-        leaves = [
-            next(remaining) if taken else (rest.value if isinstance(rest, Same) else rest)
-            for taken, rest in zip(self.arrays, self.rest, strict=True)
-        ]
+        leaves = [next(remaining) if rest is None else unwrapped(rest.value) for rest in self.rest]
         return jax.tree.unflatten(self.structure, leaves)
+
+
+def unwrapped(value: Any) -> Any:
+    """The value of a `Same`."""
+    return value.value if isinstance(value, Same) else value
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,9 @@ def as_model(anything: Any) -> Model:
     The arrays of a callable pytree become the model's weights. A Linen module must be bound, or be
     given with its variables to `from_linen`.
 
+    What a plain function closes over belongs to its program: change it, and attrax, like `jax.jit`,
+    may still find the program of before. Pass weights as arguments, or as a callable pytree.
+
     Args:
         anything: a `Model` (returned as it is), `flax.nnx.Module` or a bound method of one, bound
             `flax.linen.Module`, `jax.tree_util.Partial`, or any other callable.
@@ -112,7 +125,8 @@ def as_model(anything: Any) -> Model:
         finds the traces of the first.
 
     Raises:
-        TypeError: `anything` is not callable, or is a Linen module without variables.
+        TypeError: `anything` is not callable, is a Linen module without variables, or a method of
+            a Linen module.
 
     Example:
         >>> import attrax, jax, jax.numpy as jnp
@@ -132,6 +146,11 @@ def as_model(anything: Any) -> Model:
         from ._linen import from_linen
 
         return from_linen(*anything.unbind())
+    if linen is not None and isinstance(getattr(anything, "__self__", None), linen.Module):
+        raise TypeError(
+            "a method of a Linen module has no weights of its own: write attrax.from_linen(module, "
+            f"variables, method={anything.__name__!r})."
+        )
     if nnx is not None and isinstance(getattr(anything, "__self__", anything), nnx.Module):
         from ._nnx import from_nnx
 
@@ -142,13 +161,13 @@ def as_model(anything: Any) -> Model:
     return Model(weights, _Function(static))
 
 
-def tap_inputs(label: Label, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """Tap the arrays that a method is called with: one array, or a tuple of all."""
-    arrays, static = divide((args, kwargs))
-    if not arrays:
-        return args, kwargs
-    value = bind_tap(label._replace(anchor=":in"), arrays[0] if len(arrays) == 1 else tuple(arrays))
-    return static.join([value] if is_array(value) else value)
+def _closes_over_modules(program: Any) -> bool:
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is None or not isinstance(program, _Function):
+        return False
+    functions = [unwrapped(c.value) for c in program.static.rest if c is not None]
+    cells = [c for f in functions for c in getattr(f, "__closure__", None) or ()]
+    return any(isinstance(cell.cell_contents, nnx.Module) for cell in cells)
 
 
 # ------------------------------------------------------------------------------- traced programs
@@ -170,6 +189,7 @@ class Reading:
         self.has_closures = _program.closes_over_values(traced.program.jaxpr)
         self.sites = list(_program.sites(self.program.jaxpr))
         self._derived: dict[Hashable, Any] = {}
+        self._lock = threading.RLock()
 
     def compiled(self, jaxpr: Any) -> Callable[..., list[Any]]:
         """A piece of this program as a function: compiled once, and inlined where it is traced."""
@@ -180,9 +200,10 @@ class Reading:
 
     def derive(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Make something of this program once."""
-        if key not in self._derived:
-            self._derived[key] = make()
-        return self._derived[key]
+        with self._lock:
+            if key not in self._derived:
+                self._derived[key] = make()
+            return self._derived[key]
 
 
 _CACHE_SIZE = 128
@@ -205,18 +226,24 @@ def cached(key: Hashable, make: Callable[[], tuple[Any, bool]]) -> Any:
     return value
 
 
+_probe = jax.jit(lambda: 0)
+
+
 def _context() -> Hashable:
-    """The settings of JAX that a trace depends on."""
-    return (
-        jax.config.jax_enable_x64,  # pyright: ignore[reportAttributeAccessIssue]
-        jax.config.jax_default_matmul_precision,  # pyright: ignore[reportAttributeAccessIssue]
-        jax.config.jax_numpy_dtype_promotion,  # pyright: ignore[reportAttributeAccessIssue]
-        jax.sharding.get_abstract_mesh(),
-    )
+    """All settings of JAX that a trace depends on, such as precision, meshes and mapped axes.
+
+    JAX finds the same trace of `_probe` again exactly where they are the same.
+    """
+    prng = jax.config.jax_default_prng_impl  # pyright: ignore[reportAttributeAccessIssue]
+    return Same(_probe.trace().jaxpr), prng
 
 
 def _aval(leaf: Any) -> Any:
     return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
+
+
+def _as_array(leaf: Any) -> Any:
+    return jnp.asarray(leaf) if isinstance(leaf, (bool, int, float, complex, np.generic)) else leaf
 
 
 def _trace(model: Model, arrays: Sequence[Any], static: Static) -> Traced:
@@ -226,7 +253,7 @@ def _trace(model: Model, arrays: Sequence[Any], static: Static) -> Traced:
         weights, inputs, kwargs = static.join(arrays)
         with reading():
             result = model.program(weights, *inputs, **kwargs)
-        leaves, rest = divide(jax.tree.map(jnp.asarray, result))
+        leaves, rest = divide(jax.tree.map(_as_array, result))
         outputs[:] = [rest]
         return leaves
 
@@ -244,6 +271,8 @@ def read(
         traced = _trace(model, arrays, static)
         # A constant that is a tracer belongs to the trace that is running, and to no other.
         keep = not any(isinstance(c, Tracer) for c in traced.program.consts)
+        # An NNX module may have changed by the next call, and nothing here would notice.
+        keep = keep and not _closes_over_modules(model.program)
         return Reading(traced), keep
 
     key = ("read", model.program, static, tuple(map(_aval, arrays)), _context())
@@ -263,14 +292,14 @@ def unbatched(model: Any, *, in_axes: int = 0) -> Model:
 
     Args:
         model: anything that `as_model` takes.
-        in_axes: where the batch axis of every input array stands.
+        in_axes: where the batch axis of every input array stands, counted from the front.
 
     Returns:
         A `Model` of one example; its layers are addressed as before, without the batch axis.
 
     Raises:
-        ValueError: on a call, when an output has no batch axis of its own; on cutting, when that
-            activation mixes the batch with another axis.
+        ValueError: `in_axes` is negative; on a call, when an output has no batch axis of its own;
+            on cutting, when that activation mixes the batch with another axis.
 
     Example:
         >>> import attrax, jax.numpy as jnp
@@ -278,6 +307,8 @@ def unbatched(model: Any, *, in_axes: int = 0) -> Model:
         >>> model(jnp.array([1.0, 2.0]))
         Array(3., dtype=float32)
     """
+    if in_axes < 0:
+        raise ValueError(f"`in_axes` must count from the front; got {in_axes}.")
     model = as_model(model)
     return Model(model.weights, _Unbatched(model.program, in_axes))
 
@@ -354,7 +385,12 @@ def _batch_axes(two: Reading, three: Reading) -> dict[str, Any]:
             axes[name] = "the model runs other operations at another batch size"
             continue
         found = [_batch_axis(a, b) for a, b in zip(here, shapes[name], strict=True)]
-        axes[name] = next((a for a in found if isinstance(a, str)), found)
+        mixed = next((a for a in found if isinstance(a, str)), None)
+        axes[name] = mixed or [
+            _program.BatchAxis(tuple(1 if i == a else n for i, n in enumerate(shape)), a)
+            for shape, a in zip(here, found, strict=True)
+            if not isinstance(a, str)
+        ]
     return axes
 
 

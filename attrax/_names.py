@@ -94,20 +94,34 @@ def _only(found: list[Target], at: str) -> Target:
     (target,) = found
     closed = [c for c in target.site.inside if not _program.is_open(c)]
     if closed:
-        where = (
-            "a `while_loop`"
-            if closed[0] == "while"
-            else f"a function with its own rule ({closed[0]})"
-        )
+        where = _PLACES.get(closed[0], f"an equation that is not opened ({closed[0]})")
         raise ValueError(
             f"the layer {at!r} lies inside {where} and cannot be reached: use the input or the "
             "output of that function."
+        )
+    if target.is_stacked and any(k is not None for k in target.iterations):
+        raise ValueError(
+            f"the layer {at!r} is computed by scans in one another: give the iterations of all of "
+            f"them, or of none; it is {target.template!r}."
+        )
+    if len(target.iterations) != target.site.inside.count("scan"):
+        raise ValueError(
+            f"the layer {at!r} stands in a scan that its name does not tell: cut the function that "
+            "is scanned instead."
         )
     if target.site.label.blocked:
         raise ValueError(
             f"the layer {at!r} has no value of one example: {target.site.label.blocked}."
         )
     return target
+
+
+_PLACES = {
+    "while": "a `while_loop`",
+    "shard_map": "a `shard_map`",
+    "custom_jvp_call": "a function with its own rule (custom_jvp_call)",
+    "custom_vjp_call": "a function with its own rule (custom_vjp_call)",
+}
 
 
 def _hint(sites: Sequence[Site], at: str) -> str:

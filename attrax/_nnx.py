@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ._models import Model, cached, divide, tap_inputs
+from ._models import Model, cached, divide, hashable, unwrapped
 from ._program import copies, trace
-from ._taps import Label, bind_tap, is_reading
+from ._taps import is_numpy, is_reading, tap_call
 from ._types import PyTree
 
 _PATH = "_attrax_path"
@@ -58,7 +58,7 @@ def from_nnx(module: Any) -> Model:
     if inspect.ismethod(module):
         method, module = module.__name__, module.__self__
     graph, state = nnx.split(module)
-    return Model(state, _Nnx(graph, method))
+    return Model(state, _Nnx(hashable(graph), method))
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class _Nnx:
 
     def _run(self, state: PyTree, *inputs: Any, **kwargs: Any) -> tuple[Any, Any]:
         # A copy of the variables, so that a change of one is seen here and stays here.
-        module = nnx.merge(self.graph, jax.tree.map(lambda a: a, state))
+        module = nnx.merge(unwrapped(self.graph), jax.tree.map(lambda a: a, state))
         if not is_reading():
             return getattr(module, self.method)(*inputs, **kwargs), nnx.state(module)
         with _tapped(module, self.method):
@@ -128,21 +128,31 @@ def _rewritten(before: Any, after: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def _tapped(module: Any, method: str):
+    seen: set[int] = set()  # a module that is shared has the path that comes first
     for path, child in nnx.iter_modules(module):
-        if not hasattr(child, _PATH):
+        if id(child) not in seen:
+            seen.add(id(child))
             setattr(child, _PATH, "/".join(map(str, path)))
     setattr(module, _PATH, "")
     classes = {type(child) for _, child in nnx.iter_modules(module)}
     with _lock, contextlib.ExitStack() as undo:
-        for cls in classes:
+        for cls in sorted(classes, key=lambda cls: len(cls.__mro__)):
             for name in _methods(cls):
                 _wrap(cls, name, undo)
-        outer = getattr(_active, "method", None)
-        _active.method = method
+        outer = getattr(_active, "entry", None)
+        _active.entry = _Entry(method)
         try:
             yield
         finally:
-            _active.method = outer
+            _active.entry = outer
+
+
+class _Entry:
+    """The method of the whole module that is being read, and the call that runs."""
+
+    def __init__(self, method: str):
+        self.method = method
+        self.running: tuple[int, str] | None = None
 
 
 def _methods(cls: type) -> list[str]:
@@ -150,10 +160,20 @@ def _methods(cls: type) -> list[str]:
     known = set(dir(nnx.Module))
     return [
         name
-        for name, value in inspect.getmembers(cls, inspect.isfunction)
+        for name in dir(cls)
         if name == "__call__" or not (name.startswith("_") or name in known)
-        if not isinstance(inspect.getattr_static(cls, name), (staticmethod, classmethod))
+        if _is_method(inspect.getattr_static(cls, name))
     ]
+
+
+def _is_method(attribute: Any) -> bool:
+    """A function, or what `nnx.jit` and its like make of one."""
+    return callable(attribute) and not isinstance(attribute, (type, staticmethod, classmethod))
+
+
+def _is_opaque(value: Any) -> bool:
+    """What NNX tracks by identity must reach a method as it is, not taken apart and copied."""
+    return isinstance(value, (nnx.Object, nnx.Variable)) or is_numpy(value)
 
 
 def _wrap(cls: type, name: str, undo: contextlib.ExitStack) -> None:
@@ -161,14 +181,19 @@ def _wrap(cls: type, name: str, undo: contextlib.ExitStack) -> None:
 
     @functools.wraps(original)
     def wrapped(self, *args, **kwargs):
-        path = getattr(self, _PATH, None)
-        entry = getattr(_active, "method", None)
-        if path is None or entry is None or not is_reading() or (not path and name == entry):
+        path, entry = getattr(self, _PATH, None), getattr(_active, "entry", None)
+        if path is None or entry is None or not is_reading() or (not path and name == entry.method):
             return original(self, *args, **kwargs)
-        parts = tuple(path.split("/")) if path else ()
-        label = Label("module", parts, "" if name == "__call__" else f".{name}")
-        args, kwargs = tap_inputs(label, args, kwargs)
-        return bind_tap(label, original(self, *args, **kwargs))
+        this = (id(self), name)
+        if entry.running == this:  # `super().__call__`, or a method that is inherited
+            return original(self, *args, **kwargs)
+        outer, entry.running = entry.running, this
+        try:
+            parts = tuple(path.split("/")) if path else ()
+            function = functools.partial(original, self)
+            return tap_call(parts, name, _is_opaque, function, args, kwargs)
+        finally:
+            entry.running = outer
 
     setattr(cls, name, wrapped)
     undo.callback(lambda: setattr(cls, name, original) if own else delattr(cls, name))

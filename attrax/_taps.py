@@ -9,12 +9,14 @@ it is read leaves none in the caller's own programs.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -22,6 +24,14 @@ from ._types import PyTree
 
 # Made at import: making a user context is not thread-safe, using one is.
 _reading: Any = jax.make_user_context(default_value=None)
+_generations = itertools.count()
+
+
+class Call:
+    """One call of a method of a module, shared by the taps of its input and of its output."""
+
+    def __init__(self) -> None:
+        self.returns_arrays = False
 
 
 class Label(NamedTuple):
@@ -36,6 +46,7 @@ class Label(NamedTuple):
     method: str = ""  # ".encode" for a method other than `__call__`
     anchor: str = ""  # ":in" for the input of a module
     tree: Any = None  # the structure of the value
+    call: Call | None = None
     names: tuple[str, ...] = ()
     blocked: str = ""  # why this value cannot be cut or captured
 
@@ -59,6 +70,7 @@ def _batch(values, dims, *, label):
 
 
 ad.primitive_jvps[tap_p] = _jvp
+ad.primitive_transposes[tap_p] = lambda cotangents, *values, label: list(cotangents)
 batching.primitive_batchers[tap_p] = _batch
 
 
@@ -70,24 +82,31 @@ def is_reading() -> bool:
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
     """Trace with taps inside this block."""
-    with _reading(0):
+    with _reading(next(_generations)):
         yield
 
 
 def next_generation() -> contextlib.AbstractContextManager[Any]:
-    """A context in which no trace made earlier in the same reading is found again.
+    """A context in which no trace made earlier, in this reading or another, is found again.
 
-    Two instances of a Linen module under `nn.jit` share one trace, and so the names of the first.
+    All instances of a Linen module under `nn.jit` share one trace, and so the names of the first.
     """
-    return _reading((_reading.value or 0) + 1)
+    return _reading(next(_generations))
 
 
-def bind_tap(label: Label, value: PyTree) -> PyTree:
-    """Send every array of `value` through one tap."""
-    leaves, tree = jax.tree.flatten(value)
-    where = [i for i, leaf in enumerate(leaves) if _is_array(leaf)]
+def is_nothing(value: Any) -> bool:
+    """No value is opaque: what `tap` itself looks through."""
+    return False
+
+
+def bind_tap(label: Label, value: PyTree, opaque: Callable[[Any], bool] = is_nothing) -> PyTree:
+    """Send every array of `value` through one tap; what is `opaque` passes as it is."""
+    leaves, tree = jax.tree.flatten(value, is_leaf=opaque)
+    where = [i for i, leaf in enumerate(leaves) if is_array(leaf) and not opaque(leaf)]
     if not where:
         return value
+    if label.call is not None and not label.anchor:
+        label.call.returns_arrays = True
     arrays = tree if len(where) == len(leaves) else jax.tree.structure([0] * len(where))
     tapped = tap_p.bind(*[leaves[i] for i in where], label=label._replace(tree=arrays))
     for i, leaf in zip(where, tapped, strict=True):
@@ -95,8 +114,38 @@ def bind_tap(label: Label, value: PyTree) -> PyTree:
     return jax.tree.unflatten(tree, leaves)
 
 
-def _is_array(leaf: Any) -> bool:
-    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+def tap_call(
+    path: tuple[str, ...],
+    method: str,
+    opaque: Callable[[Any], bool],
+    function: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+) -> Any:
+    """Call a method with its arrays tapped: one array, or a tuple of all; and tap its result."""
+    label = Label("module", path, "" if method == "__call__" else f".{method}", call=Call())
+    leaves, tree = jax.tree.flatten((args, kwargs), is_leaf=opaque)
+    where = [i for i, leaf in enumerate(leaves) if is_array(leaf) and not opaque(leaf)]
+    if where:
+        given = [leaves[i] for i in where]
+        value = bind_tap(
+            label._replace(anchor=":in"), given[0] if len(given) == 1 else tuple(given)
+        )
+        for i, leaf in zip(where, [value] if len(given) == 1 else value, strict=True):
+            leaves[i] = leaf
+        args, kwargs = jax.tree.unflatten(tree, leaves)
+    return bind_tap(label, function(*args, **kwargs), opaque)
+
+
+def is_numpy(value: Any) -> bool:
+    """Values that a module may use to decide shapes: never traced on the way into a module."""
+    return isinstance(value, (np.ndarray, np.generic))
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether a leaf of a pytree is traced; Python scalars, strings and flags are constants."""
+    is_flag = isinstance(leaf, (np.bool_, np.integer))
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not is_flag
 
 
 def tap(name: str, value: PyTree) -> PyTree:

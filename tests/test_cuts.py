@@ -429,7 +429,7 @@ def test_a_scan_inside_a_branch_is_captured_by_iterations():
 
         return jax.lax.cond(x[0] > 0, loop, lambda x: x, x)
 
-    with pytest.raises(ValueError, match="scan inside a branch"):
+    with pytest.raises(ValueError, match="stands in a branch"):
         attrax.capture(model, X, at="h")
     close(attrax.capture(model, X, at="h[1]"), 4 * X)
 

@@ -20,6 +20,7 @@ from ._equations import Program as Program
 from ._equations import input_avals as input_avals
 from ._equations import run as run
 from ._equations import trace as trace
+from ._naming import BatchAxis as BatchAxis
 from ._naming import normalise as normalise
 from ._rules import closes_over_values as closes_over_values
 from ._rules import holds_dead_tracer as holds_dead_tracer

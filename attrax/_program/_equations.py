@@ -102,7 +102,8 @@ def with_bodies(eqn: Any, change: Callable[[Any], Any]) -> Any:
         if isinstance(value, (jex.Jaxpr, jex.ClosedJaxpr)):
             return change(value)
         if isinstance(value, (tuple, list)) and any(True for _ in _programs_in(value)):
-            return type(value)(convert(item) for item in value)
+            items = [convert(item) for item in value]
+            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
         return value
 
     return eqn.replace(params={key: convert(value) for key, value in eqn.params.items()})

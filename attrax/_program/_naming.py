@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.extend.core as jex
-import jax.numpy as jnp
 
 from .._taps import Label, tap_p
 from ._equations import (
@@ -25,6 +25,7 @@ from ._equations import (
     trace,
     with_bodies,
 )
+from ._sites import RANGE
 
 
 def _tap_paths(jaxpr: Any) -> Iterator[tuple[str, ...]]:
@@ -57,11 +58,12 @@ class _Namer:
     input opens its scope, the tap of its output closes it.
     """
 
-    def __init__(self, axes: Mapping[str, Sequence[Any]] | None = None):
+    def __init__(self, axes: Mapping[str, Any] | None = None):
         self.counts: Counter[str] = Counter()
+        self.used: set[str] = set()
         self.axes = axes
 
-    def run(self, jaxpr, args, scopes: list[tuple[str, ...]], marks: tuple[_Mark, ...]):
+    def run(self, jaxpr, args, scopes: list[Any], marks: tuple[_Mark, ...]):
         env, opened = Env(jaxpr, args), open_jaxpr(jaxpr)
         named = {v for e in opened.eqns if _is_final(e) for v in e.invars if is_var(v)}
         made_by = {v: e for e in opened.eqns for v in e.outvars}
@@ -89,7 +91,7 @@ class _Namer:
     def _enter(self, eqn, scopes, marks):
         if eqn.primitive.name == "scan":
             (body,) = bodies_of(eqn)
-            marks = (*marks, _scan_mark(body, scopes[-1], eqn.params["length"]))
+            marks = (*marks, _scan_mark(body, scopes[-1][0], eqn.params["length"]))
 
         def rename(body):
             inner = list(scopes)
@@ -104,18 +106,18 @@ class _Namer:
         if label.kind == "hidden":
             return self._bind(label, values)
         if label.names:  # named by an earlier reading: a tail that is read again
-            for name in label.names:
-                base, count = _uncount(name)
-                self.counts[base] = max(self.counts[base], count + 1)
-            return self._bind(label, values)
-        if label.kind == "module" and label.anchor:
-            scopes.append(label.path)
-        elif label.kind == "module" and label.path in scopes:
-            del scopes[len(scopes) - 1 - scopes[::-1].index(label.path) :]
-            scopes[:] = scopes or [()]
-        path = label.path if label.kind == "module" else (*scopes[-1], *label.path)
+            names = tuple(self._again(name, marks) for name in label.names)
+            return self._bind(label._replace(names=names), values)
+        if label.call is not None and label.call.returns_arrays:
+            if label.anchor:
+                scopes.append((label.path, label.call))
+            elif any(call is label.call for _, call in scopes):
+                while scopes.pop()[1] is not label.call:
+                    pass
+        path = label.path if label.kind == "module" else (*scopes[-1][0], *label.path)
         text = _join(path, marks) + label.method
-        return self._bind(label._replace(names=(self._count(text, label.anchor),)), values)
+        names = (self._count(text, label.anchor),)
+        return self._bind(label._replace(call=None, names=names), values)
 
     def _name(self, env, eqn, functions, primitives, scopes, marks):
         """Tap the results of a named function or of a primitive."""
@@ -123,37 +125,68 @@ class _Namer:
         functions = [f for f in functions if f.isidentifier() and not f.startswith("_")]
         if not outputs or not (functions or primitives):
             return
-        paths = [(*scopes[-1], f) for f in functions] + [(*scopes[-1], f":{p}") for p in primitives]
-        names = tuple(self._count(_join(path, marks).replace("/:", ":"), "") for path in paths)
-        names += tuple(_as_operation(name) for name in names[: len(functions)])
+        scope = scopes[-1][0]
+        texts = [_join((*scope, f":{name}"), marks) for name in [*functions, *primitives]]
+        names = [self._count(text.replace("/:", ":"), "") for text in texts]
+        plain = [_as_function(name) for name in names[: len(functions)]]
         kind = "function" if functions else "primitive"
         tree = jax.tree.structure(0 if len(outputs) == 1 else (0,) * len(outputs))
-        label = Label(kind, scopes[-1], tree=tree, names=names)
+        label = Label(kind, scope, tree=tree, names=(*plain, *names))
         env.update(zip(outputs, self._bind(label, env.read(outputs)), strict=True))
 
     def _count(self, text: str, anchor: str) -> str:
-        base = text + anchor
+        """A name with the next free count; iterations of a scan are one call."""
+        base = _INDEX.sub("", text) + anchor
         self.counts[base] += 1
+        self.used.add(f"{text}#{self.counts[base] - 1}{anchor}")
         return f"{text}#{self.counts[base] - 1}{anchor}"
 
+    def _again(self, name: str, marks: Sequence[_Mark]) -> str:
+        """A name given before: as it was, unless it is taken or now stands in a scan."""
+        text, count, anchor = _PARTS.fullmatch(name).groups()  # pyright: ignore
+        base = _INDEX.sub("", text) + anchor
+        # Of the scans around it, the outermost are those that it did not stand in then.
+        new = marks[: len(marks) - len(RANGE.findall(text))]
+        text = _join(text.split("/"), new)
+        if f"{text}#{count}{anchor}" in self.used:
+            return self._count(text, anchor)
+        self.counts[base] = max(self.counts[base], int(count) + 1)
+        self.used.add(f"{text}#{count}{anchor}")
+        return f"{text}#{count}{anchor}"
+
     def _bind(self, label: Label, values):
-        if self.axes is None:
+        if self.axes is None or label.kind == "hidden":
             return tap_p.bind(*values, label=label)
-        axes = self.axes.get(label.names[0], [None] * len(values))
-        if isinstance(axes, str):
-            return tap_p.bind(*values, label=label._replace(blocked=axes))
+        found = self.axes.get(label.names[0], _OTHER)
+        if not isinstance(found, str) and [v.shape for v in values] != [b.shape for b in found]:
+            found = _OTHER
+        if isinstance(found, str):
+            return tap_p.bind(*values, label=label._replace(blocked=found))
         # What is done here to the batch axis, and what it is done to, is not named once more when
         # the program is read as part of a larger one.
         values = tap_p.bind(*values, label=_HIDDEN)
-        values = [v if a is None else jnp.squeeze(v, a) for v, a in zip(values, axes, strict=True)]
+        values = [b.remove(v) for v, b in zip(values, found, strict=True)]
         values = tap_p.bind(*values, label=label)
-        values = [
-            v if a is None else jax.lax.expand_dims(v, (a,))
-            for v, a in zip(values, axes, strict=True)
-        ]
+        values = [b.restore(v) for v, b in zip(values, found, strict=True)]
         return tap_p.bind(*values, label=_HIDDEN)
 
 
+class BatchAxis(NamedTuple):
+    """The shape of a value at batch size one, and which of its axes is the batch (or None)."""
+
+    shape: tuple[int, ...]
+    axis: int | None
+
+    def remove(self, value: Any) -> Any:
+        return value if self.axis is None else jax.lax.squeeze(value, (self.axis,))
+
+    def restore(self, value: Any) -> Any:
+        return value if self.axis is None else jax.lax.expand_dims(value, (self.axis,))
+
+
+_OTHER = "the model runs other operations at another batch size"
+_INDEX = re.compile(r"\[\d+(:\d+)?\]")
+_PARTS = re.compile(r"(.*)#(\d+)((?::in)?)")
 _HIDDEN = Label("hidden", (), names=("",))
 
 
@@ -162,10 +195,13 @@ def _is_final(eqn: Any) -> bool:
 
 
 def _join(path: Sequence[str], marks: Sequence[_Mark]) -> str:
+    """The path with the iterations of the scans around it, the outermost first."""
     parts = list(path)
-    for mark in marks:
+    for mark in reversed(marks):
         if parts:
-            parts[min(mark.depth, len(parts)) - 1] += mark.text
+            k = min(mark.depth, len(parts)) - 1
+            name, bracket, rest = parts[k].partition("[")
+            parts[k] = name + mark.text + bracket + rest
     return "/".join(parts)
 
 
@@ -176,10 +212,10 @@ def _scan_mark(body: Any, scope: tuple[str, ...], length: int) -> _Mark:
     return _Mark(max(len(prefix), outer + 1), f"[0:{length}]")
 
 
-def _as_operation(name: str) -> str:
-    """`block/relu#0` as `block:relu#0`, the form that no module can shadow."""
-    scope, _, function = name.rpartition("/")
-    return f"{scope}:{function}"
+def _as_function(name: str) -> str:
+    """`block:relu#0`, which no module can shadow, as `block/relu#0`."""
+    scope, _, function = name.rpartition(":")
+    return f"{scope}/{function}" if scope else function
 
 
 def _function_name(eqn: Any) -> str:
@@ -206,14 +242,11 @@ def _is_softmax(eqn: Any, made_by: Mapping[Any, Any]) -> bool:
     )
 
 
-def _uncount(name: str) -> tuple[str, int]:
-    text, _, rest = name.rpartition("#")
-    count, colon, anchor = rest.partition(":")
-    return text + colon + anchor, int(count)
-
-
-def normalise(program: Program, axes: Mapping[str, Sequence[Any]] | None = None) -> Program:
+def normalise(program: Program, axes: Mapping[str, Any] | None = None) -> Program:
     """The program with every value named; `axes` takes batch axes of size one off the taps."""
     namer = _Namer(axes)
-    fn = lambda *args: namer.run(program.jaxpr, args, [()], ())  # noqa: E731
+
+    def fn(*args):
+        return namer.run(program.jaxpr, args, [((), None)], ())
+
     return trace(fn, input_avals(program.jaxpr), program.consts)
