@@ -484,3 +484,125 @@ def test_interventions_must_be_like_the_activation():
 def test_a_model_must_be_callable():
     with pytest.raises(TypeError, match="must be callable; got int"):
         attrax.as_model(3)
+
+
+# ------------------------------------------------------------- traps found by reading and trying
+
+
+def test_gradients_inside_a_shard_map_are_each_devices_own():
+    mesh = jax.make_mesh((2,), ("d",))
+    spec = jax.sharding.PartitionSpec("d")
+    xs = jax.device_put(jnp.arange(4.0), jax.NamedSharding(mesh, spec))
+
+    def model(x):
+        return jnp.sin(attrax.tap("h", 2 * x))
+
+    def explain(x):
+        return attrax.gradients_at(model, x, score=jnp.sum, at="h")
+
+    found = jax.jit(jax.shard_map(explain, mesh=mesh, in_specs=spec, out_specs=spec))(xs)
+    close(np.asarray(found), jnp.cos(2 * jnp.arange(4.0)))
+
+
+def test_names_that_overlap_in_a_scan_are_refused():
+    for ask in (
+        lambda at: attrax.capture(scanned, X, at=at),
+        lambda at: attrax.gradients_at(scanned, X, score=jnp.sum, at=at),
+        lambda at: attrax.intervene(scanned, X, dict.fromkeys(at, lambda z: z)),
+    ):
+        with pytest.raises(ValueError, match="ask for them in two calls"):
+            ask(["h[1]", "h"])
+
+    def nested(x):
+        def outer(x, _):
+            x = jax.lax.scan(lambda x, _: (attrax.tap("a/b", x * 2), None), x, length=2)[0]
+            return attrax.tap("a", x), None
+
+        return jax.lax.scan(outer, x, length=2)[0]
+
+    with pytest.raises(ValueError, match="of all of them, or of none"):
+        attrax.gradients_at(nested, X, score=jnp.sum, at="a[1]/b")
+
+
+def test_two_names_of_one_layer_are_one_layer():
+    with pytest.raises(ValueError, match="names a layer twice"):
+        attrax.cut(net, X, at=["second", "second#0"])
+
+
+def test_constants_of_different_type_are_different_programs():
+    def model(x, option):
+        return attrax.tap("h", x * (10 if option is True else 1))
+
+    for option, factor in ((1, 1), (True, 10), (1.0, 1)):
+        close(attrax.capture(model, X, option, at="h"), factor * X)
+    signed = [
+        attrax.capture(lambda x, s: attrax.tap("h", x * s), X, s, at="h") for s in (0.0, -0.0)
+    ]
+    assert not np.array_equal(np.signbit(signed[0]), np.signbit(signed[1]))
+
+
+def test_a_trace_depends_on_the_mapped_axes_around_it():
+    def model(x):
+        return attrax.tap("h", x / jax.lax.psum(1, "i"))
+
+    for n in (2, 4):
+        mapped = jax.vmap(lambda x: attrax.capture(model, x, at="h"), axis_name="i")
+        close(mapped(jnp.ones(n)), np.full(n, 1 / n))
+
+
+def test_a_tail_inside_of_a_scan_or_called_twice_has_names_of_its_own():
+    z, tail = attrax.cut(lambda x: jax.nn.relu(attrax.tap("h", x)), X, at="h")
+
+    def looped(z):
+        return jax.lax.map(tail, jnp.stack([z, -z]))
+
+    assert [layer.name for layer in attrax.layers(looped, z)] == ["relu[0:2]#0"]
+    close(attrax.capture(looped, z, at="relu[1]#0"), jax.nn.relu(-z))
+    twice = [layer.name for layer in attrax.layers(lambda z: tail(tail(z) - 0.1), z)]
+    assert twice == ["relu#0", "relu#1"]
+
+
+def test_scans_of_one_name_and_different_length():
+    def model(x):
+        def step(x, _):
+            return attrax.tap("h", 2 * x), None
+
+        x = jax.lax.scan(step, x, length=3)[0]
+        return jax.lax.scan(step, x, length=2)[0]
+
+    close(attrax.capture(model, X, at="h[1]#0"), 4 * X)
+    close(attrax.capture(model, X, at="h[1]#1"), 32 * X)
+
+
+def test_solvers_that_hold_programs_in_named_tuples():
+    def model(x):
+        def step(x, _):
+            x = attrax.tap("h", jnp.linalg.solve(jnp.eye(3) * 2.0, x))
+            return x, None
+
+        return jax.lax.scan(step, x, length=3)[0]
+
+    z, tail = attrax.cut(model, X, at="h[1]")
+    close(z, X / 4)
+    close(tail(z), X / 8)
+
+
+def test_gradients_at_names_the_remedy_for_rules_that_close_over_tracers():
+    def model(w, x):
+        @jax.custom_jvp
+        def scaled(x):
+            return x * w
+
+        scaled.defjvp(lambda p, t: (p[0] * w, t[0] * w))
+        return scaled(attrax.tap("h", jnp.sin(x))).sum()
+
+    with pytest.raises(ValueError, match="pass that value to it as an argument"):
+        attrax.gradients_at(model, jnp.float32(2.0), X, score=lambda y: y, at="h")
+    close(attrax.capture(model, jnp.float32(2.0), X, at="h"), jnp.sin(X))
+
+
+def test_capture_needs_values():
+    with pytest.raises(TypeError, match="`capture` computes and needs values"):
+        attrax.capture(net, jax.ShapeDtypeStruct((3,), jnp.float32), at="first")
+    shapes = attrax.layers(net, jax.ShapeDtypeStruct((3,), jnp.float32))
+    assert [layer.name for layer in shapes][:2] == ["first", "second"]

@@ -249,3 +249,68 @@ def test_weights_are_arguments_of_the_compiled_program():
     model = attrax.from_linen(module, init(module, jnp.ones(512)))
     text = jax.jit(lambda model, x: model(x)).lower(model, jnp.ones(512)).as_text()
     assert len(text) < 5_000
+
+
+def test_two_models_of_one_jitted_class_keep_their_names():
+    jitted = nn.jit(Block)
+
+    class Order(nn.Module):
+        names: tuple
+
+        @nn.compact
+        def __call__(self, x):
+            for name in self.names:
+                x, _ = jitted(name=name)(x)
+            return x
+
+    first, second = Order(("a", "b")), Order(("b", "a"))
+    variables = init(first, X)
+    attrax.layers(attrax.from_linen(first, variables), X)
+    model = attrax.from_linen(second, variables)
+    wanted = Block().apply({"params": variables["params"]["b"]}, X)[0]
+    close(attrax.capture(model, X, at="b")[0], wanted)
+
+
+def test_methods_without_arrays_and_of_the_parent_class():
+    class Silent(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return None
+
+    class Doubled(nn.Dense):
+        @nn.compact
+        def __call__(self, inputs):
+            return 2 * super().__call__(inputs)
+
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            Silent(name="silent")(x)
+            return Doubled(3, name="doubled")(nn.relu(x))
+
+    model = attrax.from_linen(Model(), init(Model(), X))
+    names = [layer.name for layer in attrax.layers(model, X)]
+    assert names == ["relu#0", "doubled"]
+    close(attrax.capture(model, X, at="doubled"), model(X))
+
+
+def test_numpy_values_reach_modules_as_they_are():
+    class Tiled(nn.Module):
+        @nn.compact
+        def __call__(self, x, times):
+            return jnp.tile(x, int(times))
+
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            return Tiled(name="tiled")(x, np.int64(2)) if train else x
+
+    model = attrax.from_linen(Model(), {})
+    assert attrax.capture(model, X, np.bool_(True), at="tiled").shape == (1, 6)
+
+
+def test_a_method_of_a_bound_module_is_refused():
+    bound = Plain().bind(init(Plain(), X))
+    with pytest.raises(TypeError, match="method='__call__'"):
+        attrax.as_model(bound.__call__)
+    assert jax.tree.structure(attrax.as_model(bound)) == jax.tree.structure(attrax.as_model(bound))

@@ -129,3 +129,31 @@ def test_unbatched_costs_no_second_trace():
     count = len(traces)
     attrax.capture(attrax.unbatched(model), X + 1, at="h")
     assert len(traces) == count
+
+
+def test_unbatched_where_batch_size_one_runs_other_operations():
+    token = jnp.ones((1, 1, 3))
+
+    def model(xs):
+        tokens = jnp.broadcast_to(token, (xs.shape[0], 1, 3))
+        sequence = jnp.concatenate([tokens, xs[:, None] * 2], axis=1)
+        return attrax.tap("h", jax.nn.relu(sequence)).sum(axis=(1, 2))
+
+    one = attrax.unbatched(model)
+    z, tail = attrax.cut(one, X, at="h")
+    assert z.shape == (2, 3)
+    close(tail(z), model(X[None])[0])
+
+
+def test_unbatched_counts_axes_from_the_front():
+    with pytest.raises(ValueError, match="must count from the front"):
+        attrax.unbatched(batched, in_axes=-1)
+
+
+def test_random_numbers_follow_the_implementation_in_force():
+    def model(x):
+        return attrax.tap("h", x + jax.random.normal(jax.random.key(0), (3,)))
+
+    plain = attrax.capture(model, X, at="h")
+    with jax.default_prng_impl("rbg"):
+        assert not np.allclose(attrax.capture(model, X, at="h"), plain)

@@ -206,3 +206,71 @@ def test_a_second_model_of_the_same_kind_finds_the_trace_of_the_first():
     b = explain(attrax.from_nnx(Unrolled(nnx.Rngs(5))), X)
     assert len(traces) == 1
     assert not np.allclose(a, b)
+
+
+def test_inherited_methods_and_those_of_the_parent_class_are_tapped_once():
+    class Child(Block):
+        def __call__(self, x):
+            return 2 * super().__call__(x)
+
+    class Heir(Block):
+        pass
+
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.a, self.b, self.c = Block(rngs), Child(rngs), Heir(rngs)
+
+        def __call__(self, x):
+            return self.c(self.b(self.a(x)))
+
+    module = Model(nnx.Rngs(0))
+    model = attrax.from_nnx(module)
+    names = [layer.name for layer in attrax.layers(model, X)]
+    assert [name for name in names if "/" not in name and "." not in name] == ["a", "b", "c"]
+    close(attrax.capture(model, X, at="b"), module.b(module.a(X)))
+
+
+def test_objects_of_nnx_reach_a_method_as_they_are():
+    class Write(nnx.Module):
+        def __call__(self, cache, x):
+            cache[...] = cache[...] + x
+            return x
+
+    class Model(nnx.Module):
+        def __init__(self):
+            self.write = Write()
+
+        def __call__(self, x):
+            cache = nnx.Cache(jnp.zeros(4))
+            self.write(cache, x)
+            self.write(cache, 2 * x)
+            return attrax.tap("total", cache[...])
+
+    close(attrax.capture(attrax.from_nnx(Model()), X, at="total"), 3 * X)
+
+
+def test_training_mode_is_refused_also_where_modules_are_arguments():
+    class Caller(nnx.Module):
+        def __call__(self, module, x):
+            return module(x)
+
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.caller, self.norm = Caller(), nnx.BatchNorm(4, rngs=rngs)
+
+        def __call__(self, x):
+            return self.caller(self.norm, x)
+
+    with pytest.raises(ValueError, match=r"changes the variables norm\.mean, norm\.var"):
+        attrax.layers(attrax.from_nnx(Model(nnx.Rngs(0))), X[None])
+
+
+def test_a_function_over_a_module_sees_it_as_it_is_now():
+    module = nnx.Linear(4, 4, rngs=nnx.Rngs(0))
+
+    def function(x):
+        return attrax.tap("h", module(x))
+
+    before = attrax.capture(function, X, at="h")
+    module.kernel[...] = 2 * module.kernel[...]
+    close(attrax.capture(function, X, at="h"), 2 * before)
