@@ -60,7 +60,8 @@ RULES = (
 NODES, LAYER_NODES = 256, 128
 # Inside block10 the network still tells apart 14 x 14 positions, and a quarter of it lies ahead.
 LAYER = "block10"
-POINTS_AT_ONCE = 8
+# Between two updates of the progress bar, and together in memory.
+GRADIENTS_A_CALL, GRADIENTS_AT_ONCE = 16, 4
 STEPS_SHOWN = 8
 SMALLEST = 32  # pixels a side of a picture that is worth looking at
 
@@ -87,7 +88,7 @@ gradient = jax.jit(lambda model, x, i, j: attrax.gradient(_explained(model, i, j
 
 integrate = jax.jit(
     lambda model, x, i, j, rule: attrax.integrated_gradients(
-        _explained(model, i, j), x, rule=rule, batch_size=POINTS_AT_ONCE
+        _explained(model, i, j), x, rule=rule, batch_size=GRADIENTS_AT_ONCE
     )
 )
 
@@ -283,7 +284,7 @@ def _attribution(
     """Integrated gradients of `model` at `x`, part by part, and their completeness gap."""
     total = np.zeros(x.shape, np.float64)
     with stages.stage(f"integrated gradients at {place}", rule.n) as advance:
-        for part in in_parts(rule, POINTS_AT_ONCE):
+        for part in in_parts(rule, GRADIENTS_A_CALL):
             total += np.asarray(integrate(model, x, *classes, part))
             advance(part.n)
         values = total.astype(x.dtype)
@@ -391,16 +392,20 @@ def lines(e: report.Explanation) -> Iterator[str]:
         where = f"{a.place}, {a.rule}({a.nodes})"
         numbers = f"{a.change:+10.3f}{a.total:+10.3f}{a.gap:+10.3f}{100 * a.relative_gap:10.1f} %"
         yield f"  {where:36}{numbers}"
+    if max(e.pixels.relative_gap, e.layer.relative_gap) > report.LARGE_GAP:
+        yield "  A gap of more than 5 % is large: take more nodes."
     values = jnp.asarray(e.layer.channels)
     ranking = attrax.rank_channels(values, min(report.SHOWN_CHANNELS, values.size))
     yield f"\n  channels of {e.layer.place}, of {values.size}, in logits"
-    yield f"  {e.sides[0]}: {_ranked(ranking.positive_indices, ranking.positive_values)}"
-    yield f"  {e.sides[1]}: {_ranked(ranking.negative_indices, ranking.negative_values)}\n"
+    yield f"  {e.sides[0]}: {_ranked(ranking.positive_indices, ranking.positive_values, 1)}"
+    yield f"  {e.sides[1]}: {_ranked(ranking.negative_indices, ranking.negative_values, -1)}\n"
 
 
-def _ranked(indices: jax.Array, values: jax.Array) -> str:
+def _ranked(indices: jax.Array, values: jax.Array, sign: int) -> str:
+    """The channels whose values have the sign of their end of the ranking."""
     pairs = zip(indices.tolist(), values.tolist(), strict=True)
-    return "  ".join(f"#{channel} {value:+.2f}" for channel, value in pairs)
+    words = [f"#{channel} {value:+.2f}" for channel, value in pairs if sign * value > 0]
+    return "  ".join(words) or "none"
 
 
 def _command(e: report.Explanation) -> str:

@@ -17,6 +17,7 @@ from attrax import plot
 
 SHOWN_CHANNELS = 5  # at each end of a ranking
 _UNITS = "logits"
+LARGE_GAP = 0.05  # of the change of the score
 _CROP = 96  # pixels
 _TEMPLATE = "report.html.jinja"
 
@@ -337,6 +338,7 @@ def page(e: Explanation, shown: list[Picture], command: str) -> str:
         photo=_base64(_png(lambda buffer: photo.save(buffer, format="png"))),
         pictures=shown,
         command=command,
+        is_gap_large=max(e.pixels.relative_gap, e.layer.relative_gap) > LARGE_GAP,
         version=attrax.__version__,
     )
 

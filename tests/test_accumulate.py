@@ -126,3 +126,15 @@ def test_batch_size_must_be_an_int(batch_size):
 def test_batch_size_must_not_be_traced():
     with pytest.raises(TypeError, match="`batch_size` decides shapes"):
         jax.jit(lambda b: weighted_sum(jnp.sin, jnp.ones(3), jnp.ones(3), batch_size=b))(2)
+
+
+def test_equal_gradients_at_all_positions_are_summed_right():
+    """XLA on a CPU sums products of two broadcasts wrongly: this is how a mean over positions ends."""
+
+    def explain(weights, x):
+        fn = lambda x: jnp.mean(x, axis=0) @ weights  # noqa: E731
+        return attrax.integrated_gradients(fn, x, rule=attrax.quadrature.midpoint(3))
+
+    keys = jax.random.split(jax.random.key(0))
+    weights, x = jax.random.normal(keys[0], (1280,)), jax.random.normal(keys[1], (7, 1280))
+    np.testing.assert_allclose(jax.jit(explain)(weights, x), x * weights / 7, rtol=1e-5)

@@ -209,6 +209,7 @@ def test_the_whole_job(packages, capsys, tmp_path):
         change, total, gap, share = map(float, row[1].split())
         assert total - change == pytest.approx(gap, abs=2e-3)
         assert 100 * abs(gap / change) == pytest.approx(share, abs=0.1 + 0.1 * share)
+    assert "more than 5 % is large: take more nodes" in printed.out
     assert re.search(r"^  for espresso: #\d+ \+[\d.]+  #", printed.out, re.M)
     assert re.search(r"^  for cup: #\d+ -[\d.]+  #", printed.out, re.M)
 

@@ -16,6 +16,7 @@ from attrax import paths, quadrature, scores
 THREE_QUARTERS = "block12"
 LAST_CONVOLUTION = "relu6#1"  # after the convolution `head` and its batch norm
 RULE = quadrature.gauss_legendre(3)
+ONE_BY_ONE = {"rule": RULE, "batch_size": 1}
 
 shape_of_photo = jax.ShapeDtypeStruct((224, 224, 3), jnp.float32)
 
@@ -63,10 +64,10 @@ def explain_layer(model, x, i):
     return {
         "gradient": attrax.gradient(fn, z),
         "times input": attrax.gradient_times_input(fn, z),
-        "integrated": attrax.integrated_gradients(fn, z, rule=RULE, batch_size=2),
-        "path": attrax.path_integrated_gradients(fn, z, path=paths.straight, rule=RULE),
+        "integrated": attrax.integrated_gradients(fn, z, **ONE_BY_ONE),
+        "path": attrax.path_integrated_gradients(fn, z, path=paths.straight, **ONE_BY_ONE),
         "influence": attrax.influence(
-            fn, z, paths.stochastic_channels(), rule=RULE, key=jax.random.key(0)
+            fn, z, paths.stochastic_channels(), key=jax.random.key(0), **ONE_BY_ONE
         ),
     }
 
@@ -111,7 +112,7 @@ def test_last_convolution_has_the_class_activation_map(network, model, photos, c
 def test_batch_of_photographs_equals_the_loop_at_the_pixels(model, photos, classes):
     def explain(model, x, i):
         fn = lambda x: scores.logit(i)(model(x))  # noqa: E731
-        return attrax.integrated_gradients(fn, x, rule=quadrature.midpoint(2))
+        return attrax.integrated_gradients(fn, x, rule=quadrature.midpoint(2), batch_size=1)
 
     together = jax.jit(jax.vmap(explain, in_axes=(None, 0, 0)))(model, photos, classes)
     one = jax.jit(explain)
