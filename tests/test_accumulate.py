@@ -137,4 +137,4 @@ def test_equal_gradients_at_all_positions_are_summed_right():
 
     keys = jax.random.split(jax.random.key(0))
     weights, x = jax.random.normal(keys[0], (1280,)), jax.random.normal(keys[1], (7, 1280))
-    np.testing.assert_allclose(jax.jit(explain)(weights, x), x * weights / 7, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(explain)(weights, x), x * weights[None] / 7, rtol=1e-5)
