@@ -129,7 +129,7 @@ def test_batch_size_must_not_be_traced():
 
 
 def test_equal_gradients_at_all_positions_are_summed_right():
-    """XLA on a CPU sums products of two broadcasts wrongly: this is how a mean over positions ends."""
+    """Behind a mean over positions; XLA on a CPU sums products of two broadcasts wrongly."""
 
     def explain(weights, x):
         fn = lambda x: jnp.mean(x, axis=0) @ weights  # noqa: E731
