@@ -38,7 +38,8 @@ def from_nnx(module: Any) -> Model:
     Returns:
         A `Model` whose weights are the state of the module, as `nnx.split` gives it. The outputs
         and inputs of all submodules can be addressed by their paths: `blocks/0/conv`,
-        `blocks/0/conv:in`, `encoder.encode`.
+        `blocks/0/conv:in`, `encoder.encode`. A module that is shared has the path that comes first,
+        and its calls are counted: `table#0`, `table#1`.
 
     Raises:
         ValueError: on a call, when it changes a variable (batch norm in training mode, a dropout
