@@ -1,0 +1,265 @@
+"""What small and large perturbations do to the score, and to the explanation."""
+
+import numbers
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _checks
+from .._types import (
+    Array,
+    Distribution,
+    Estimate,
+    PyTree,
+    Sampler,
+    ScalarFn,
+    tree_dtype,
+    wide_dtype,
+    widen,
+)
+from ._samples import mapped, mean_of, quotient, root
+
+
+def infidelity(
+    fn: ScalarFn,
+    attribution: PyTree,
+    x: PyTree,
+    distribution: Distribution,
+    *,
+    key: Array,
+    num_samples: int,
+    batch_size: int = 8,
+) -> Estimate:
+    """How badly the attribution, as a linear model, predicts what a perturbation does.
+
+    `E[(<x - p, attribution> - (fn(x) - fn(p)))^2]` with `p` from `distribution(x)`
+
+    Zero exactly where the attribution explains every perturbation that has been drawn; for a
+    linear `fn` that is its gradient. It is a property of the distribution as much as of the
+    attribution, and changes with the scale of both.
+
+    The attribution has to be in units of `fn` per unit of `x`, as a gradient is. An attribution
+    in units of `fn`, such as integrated gradients, is divided by `x - b` first, and then meant
+    for perturbations towards the baseline b.
+
+    Args:
+        fn: `x -> scalar`, of one example.
+        attribution: like `x`.
+        x: any pytree of floating arrays.
+        distribution: the perturbed examples, `distribution(x) -> ((t, key) -> p)`:
+            `attrax.paths.gaussian(sigma)`, `square_removal(size)`, or any other distribution of
+            interest. t is uniform on [0, 1].
+        key: each sample gets a key of its own.
+        num_samples: how many perturbations, at least 2.
+        batch_size: perturbations evaluated at once.
+
+    Returns:
+        An `Estimate` of two scalars in float32 or wider; units of `fn`, squared.
+
+    Raises:
+        TypeError: when `x` is not floating.
+        ValueError: when `fn` does not return a scalar, or `attribution` or the perturbed examples
+            have not the shapes of `x`.
+
+    Example:
+        >>> shifted = lambda x: lambda t, key: x - 0.5
+        >>> infidelity(lambda x: x @ x, jnp.array([2.0, 4.0]), jnp.array([1.0, 2.0]), shifted,
+        ...            key=jax.random.key(0), num_samples=2).value.item()  # (2 * 0.5^2)^2
+        0.25
+
+    References:
+        Yeh et al. (2019), arXiv:1901.09392, definition 2.1, with `I = x - p`.
+    """
+    x = _checks.floating(x)
+    scalar = _checks.scalar_valued(fn)
+    attribution = widen(_checks.like(attribution, x, "attribution"))
+    sampler, wide_x, score = distribution(widen(x)), widen(x), _wide(scalar(x))
+
+    def squared_error(where: tuple[Array, Array]) -> Array:
+        point = _checks.like(sampler(*where), x, "distribution")
+        step = jax.tree.map(jnp.subtract, wide_x, widen(point))
+        drop = score - _wide(scalar(point))
+        predicted = _total(jax.tree.map(jnp.multiply, step, attribution))
+        dtype = wide_dtype(predicted.dtype, drop.dtype)
+        return (predicted.astype(dtype) - drop.astype(dtype)) ** 2
+
+    draws = _draws(x, key, num_samples, "infidelity")
+    return mean_of(mapped(squared_error, draws, batch_size=batch_size))
+
+
+def max_sensitivity(
+    explain: Callable[[PyTree], PyTree],
+    x: PyTree,
+    distribution: Distribution,
+    *,
+    key: Array,
+    num_samples: int,
+    batch_size: int = 8,
+) -> Estimate:
+    """How far the explanation moves when the example hardly does, relative to its size.
+
+    `max_p |explain(p) - explain(x)| / |explain(x)|` with `p` from `distribution(x)`
+
+    The norm is that of all entries, the root of the sum of squares. The largest of finitely many
+    samples: a lower bound of the maximum over the whole neighbourhood, and less far below it the
+    more samples there are. Low is not good by itself: a constant explanation has 0. Where
+    `explain(x)` is zero it is infinite, unless no sample differs.
+
+    Args:
+        explain: `x -> attribution`, any method as a function of the example.
+        x: any pytree of floating arrays.
+        distribution: the neighbours, `distribution(x) -> ((t, key) -> p)`, such as
+            `uniform_noise(radius)`. t is uniform on [0, 1].
+        key: each sample gets a key of its own.
+        num_samples: how many neighbours, at least 2.
+        batch_size: neighbours explained at once.
+
+    Returns:
+        An `Estimate` of two scalars in float32 or wider, without units. The standard error is the
+        jackknife's, (n - 1)/n times the distance of the two largest samples: of the right order of
+        magnitude, and blind to what no sample has met.
+
+    Raises:
+        TypeError: when `x` is not floating.
+        ValueError: when the neighbours have not the shapes of `x`.
+
+    Example:
+        >>> shifted = lambda x: lambda t, key: x + 0.5
+        >>> max_sensitivity(lambda x: x * x, jnp.array([1.0]), shifted,
+        ...                 key=jax.random.key(0), num_samples=2).value.item()  # 1.5^2 - 1
+        1.25
+
+    References:
+        Yeh et al. (2019), arXiv:1901.09392, section 3 (max-sensitivity), divided by the norm of
+        the explanation so that methods can be compared.
+    """
+    x = _checks.floating(x)
+    sampler = distribution(widen(x))
+    center = widen(_checks.floating(explain(x), "explain"))
+    scale = _norm(center)
+
+    def change(where: tuple[Array, Array]) -> Array:
+        there = widen(explain(_checks.like(sampler(*where), x, "distribution")))
+        return _norm(jax.tree.map(jnp.subtract, there, center))
+
+    draws = _draws(x, key, num_samples, "max_sensitivity")
+    changes = mapped(change, draws, batch_size=batch_size)
+    changes = quotient(changes, scale[None], jnp.where(changes > 0, jnp.inf, 0))
+    largest, second = jax.lax.top_k(changes, 2)[0]
+    # Equal ones, two infinite ones among them, have no distance.
+    spacing = jnp.where(largest == second, 0, largest - jnp.where(largest == second, 0, second))
+    return Estimate(largest, spacing * (1 - 1 / num_samples))
+
+
+def uniform_noise(radius: float | Array) -> Distribution:
+    """Independent uniform noise around x: `x + radius u` with u ~ U(-1, 1), fresh each time.
+
+    Args:
+        radius: half the side of the box, a scalar in the units of `x`. It may be traced.
+
+    Returns:
+        A distribution that needs a key; it does not look at t.
+
+    Raises:
+        ValueError: when `radius` is not a scalar or is a negative number; from the sampler, when
+            there is no key.
+
+    Example:
+        >>> sampler = uniform_noise(0.5)(jnp.zeros(100))
+        >>> bool(jnp.abs(sampler(0.0, jax.random.key(0))).max() <= 0.5)
+        True
+    """
+    if np.shape(radius) != ():
+        raise ValueError(f"`radius` must be a scalar; got shape {np.shape(radius)}.")
+    if isinstance(radius, numbers.Real) and radius < 0:
+        raise ValueError(f"`radius` must not be negative; got {radius}.")
+
+    def noisy(leaf: Array, key: Array) -> Array:
+        noise = jax.random.uniform(key, leaf.shape, leaf.dtype, minval=-1, maxval=1)
+        return leaf + jnp.asarray(radius, leaf.dtype) * noise
+
+    def distribution(x: PyTree) -> Sampler:
+        leaves, structure = jax.tree.flatten(_checks.floating(x))
+
+        def sampler(t: Array, key: Array | None) -> PyTree:
+            keys = jax.random.split(_checks.random_key(key, "uniform_noise"), len(leaves))
+            return jax.tree.unflatten(
+                structure, [noisy(leaf, keys[i]) for i, leaf in enumerate(leaves)]
+            )
+
+        return sampler
+
+    return distribution
+
+
+def square_removal(size: int, baseline: Array | None = None) -> Distribution:
+    """One square of an image replaced by the baseline, at a place drawn uniformly.
+
+    Args:
+        size: the side of the square in pixels.
+        baseline: like `x`; None is zeros.
+
+    Returns:
+        A distribution over one array `(H, W, ...)` that needs a key; it does not look at t.
+
+    Raises:
+        ValueError: when `x` is not an image or is smaller than the square; from the sampler, when
+            there is no key.
+
+    Example:
+        >>> sampler = square_removal(2)(jnp.ones((4, 4, 3)))
+        >>> sampler(0.0, jax.random.key(0)).sum().item()
+        36.0
+
+    References:
+        Yeh et al. (2019), arXiv:1901.09392, section 2 (square removal).
+    """
+
+    def distribution(x: PyTree) -> Sampler:
+        x = _checks.floating(x)
+        if not jax.tree_util.all_leaves([x]) or x.ndim < 2:
+            raise ValueError(f"`square_removal` needs an image, (H, W, ...); got {_shapes(x)}.")
+        side = _checks.count(size, "size", most=min(x.shape[:2]))
+        start = _checks.baseline_like(baseline, x)
+
+        def sampler(t: Array, key: Array | None) -> Array:
+            key = _checks.random_key(key, "square_removal")
+            ends = jnp.array([n - side + 1 for n in x.shape[:2]])
+            corner = jax.random.randint(key, (2,), 0, ends)
+            rows, columns = (
+                (jnp.arange(n) >= first) & (jnp.arange(n) < first + side)
+                for n, first in zip(x.shape[:2], corner, strict=True)
+            )
+            inside = rows[:, None] & columns[None, :]
+            return jnp.where(inside.reshape(inside.shape + (1,) * (x.ndim - 2)), start, x)
+
+        return sampler
+
+    return distribution
+
+
+def _draws(x: PyTree, key: Array, num_samples: int, owner: str) -> tuple[Array, Array]:
+    """For each sample a t, uniform on [0, 1], and a key."""
+    n = _checks.count(num_samples, "num_samples", least=2)
+    times, noise = jax.random.split(_checks.random_key(key, owner))
+    return jax.random.uniform(times, (n,), tree_dtype(x)), jax.random.split(noise, n)
+
+
+def _total(tree: PyTree) -> Array:
+    dtype = tree_dtype(tree)
+    parts = (jnp.sum(leaf.astype(dtype)) for leaf in jax.tree.leaves(tree))
+    return sum(parts, jnp.zeros((), dtype))
+
+
+def _norm(tree: PyTree) -> Array:
+    return root(_total(jax.tree.map(jnp.square, tree)))
+
+
+def _wide(value: Array) -> Array:
+    return value.astype(wide_dtype(value.dtype))
+
+
+def _shapes(x: PyTree) -> str:
+    return ", ".join(str(leaf.shape) for leaf in jax.tree.leaves(x))
