@@ -1,0 +1,142 @@
+"""How the benchmarks measure: compiling apart from running, several programs in turn."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Timing(NamedTuple):
+    """Seconds of one program over several runs: median, quartiles, and processor time.
+
+    `cpu` is the median of the processor time of the whole process, all threads together. Where
+    other programs want the same cores, it is disturbed far less than the time on the clock.
+    """
+
+    median: float
+    lower: float
+    upper: float
+    cpu: float
+    runs: int
+
+    @property
+    def spread(self) -> float:
+        """The distance of the quartiles, relative to the median."""
+        return (self.upper - self.lower) / self.median
+
+
+class Effort(NamedTuple):
+    """How often each program runs: unmeasured, then measured.
+
+    A comparison ends after `most` rounds, or after `seconds`, but not before `fewest` rounds.
+    """
+
+    warmups: int
+    fewest: int
+    most: int
+    seconds: float
+
+
+FULL = Effort(warmups=3, fewest=10, most=30, seconds=90)
+QUICK = Effort(warmups=1, fewest=3, most=3, seconds=0)
+
+
+def effort(quick: bool) -> Effort:
+    """Few runs for a look, many for a record."""
+    return QUICK if quick else FULL
+
+
+def compiled(fn: Callable[..., Any], *args: Any) -> tuple[Any, float]:
+    """The compiled program of `fn` at these arguments, and the seconds to trace and compile it."""
+    # A program found in a cache on disk would cost nothing.
+    jax.config.update("jax_enable_compilation_cache", False)
+    start = time.perf_counter()
+    program = jax.jit(fn).lower(*args).compile()
+    return program, time.perf_counter() - start
+
+
+def in_turn(steps: Mapping[str, Callable[[int], Any]], effort: Effort) -> dict[str, Timing]:
+    """Time several programs in turn, so that a disturbance strikes all of them alike.
+
+    Args:
+        steps: by name, a function of the number of the run; the number is there to rotate inputs.
+        effort: how often.
+    """
+    for step in steps.values():
+        for k in range(effort.warmups):
+            jax.block_until_ready(step(k))
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
+    start = time.perf_counter()
+    for k in range(effort.most):
+        if k >= effort.fewest and time.perf_counter() - start > effort.seconds:
+            break
+        for name, step in steps.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            jax.block_until_ready(step(k))
+            measured[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    return {name: summary(seconds) for name, seconds in measured.items()}
+
+
+def summary(seconds: list[tuple[float, float]]) -> Timing:
+    """Medians and quartiles of pairs (time on the clock, processor time)."""
+    walls, cpus = zip(*seconds, strict=True)
+    lower, median, upper = statistics.quantiles(walls, n=4, method="inclusive")
+    return Timing(median, lower, upper, statistics.median(cpus), len(walls))
+
+
+_PACKAGES = ("attrax", "jax", "jaxlib", "flax", "numpy", "torch", "captum")
+
+
+def environment() -> dict[str, Any]:
+    """The machine, the versions and the date: what a measured number is worth nothing without."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "device": jax.devices()[0].device_kind,
+        "backend": jax.default_backend(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "load": _load(),
+        **{package: version(package) for package in _PACKAGES},
+    }
+
+
+def version(package: str) -> str | None:
+    """The version of a package, found without importing it; None where it is not installed."""
+    if package == "attrax":
+        import attrax
+
+        return attrax.__version__
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def _memory_gib() -> float | None:
+    if "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None
+    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+
+
+def _load() -> float | None:
+    """Programs that wanted to run in the last minute, this one included."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
