@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _checks
+from ._blur import blur as blur
+from ._tokenwise import tokenwise as tokenwise
 from ._types import (
     Array,
     Curve,

@@ -27,6 +27,7 @@ import numpy as np
 from jax.core import Tracer
 
 from . import _checks, _kronrod
+from ._composite import composite as composite
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -305,10 +305,10 @@ def peer_table(peer: Peers, cases: Iterable[Case], timings: dict[str, dict[str, 
         caption=(
             "IntegratedGradients and LayerIntegratedGradients (eager) on the same network in "
             "PyTorch, channels last in memory, on the same cores: same weights (logits equal to "
-            f"{peer.error:.0e}), pictures, baseline, rule, nodes, chunks of {BATCH_SIZE} and dtype; "
-            f"attributions equal to {TOLERANCE:.0e} of their norm. Faster by: Captum's time over "
-            "that of attrax, compiled; above 1 attrax is faster. In cpu time: the same for the "
-            "processor time of all threads."
+            f"{peer.error:.0e}), pictures, baseline, rule, nodes, dtype and chunks of "
+            f"{BATCH_SIZE}; attributions equal to {TOLERANCE:.0e} of their norm. Faster by: "
+            "Captum's time over that of attrax, compiled; above 1 attrax is faster. In cpu time: "
+            "the same for the processor time of all threads."
         ),
         columns=[
             ("at", ""),

@@ -104,10 +104,11 @@ def heading(environment: dict[str, Any]) -> str:
     load = f"load average at the start {e['load']}"
     if "load_at_end" in e:
         load += f", at the end {e['load_at_end']}"
+    busy = "The machine was busy: the times are not a record." if timing.is_busy(e) else ""
     names = ("python", "attrax", "jax", "jaxlib", "flax", "numpy", "torch", "captum")
     versions = ", ".join(f"{name} {e[name] or 'not installed'}" for name in names)
-    lines = f"{e['date']}: {on}; {load}.", f"{versions}."
-    return "\n".join(textwrap.fill(line, WIDTH) for line in lines)
+    lines = f"{e['date']}: {on}; {load}.", f"{versions}.", busy
+    return "\n".join(textwrap.fill(line, WIDTH) for line in lines if line)
 
 
 def save(stem: Path, environment: dict[str, Any], tables: Sequence[Table]) -> None:

@@ -110,6 +110,18 @@ def environment() -> dict[str, Any]:
     }
 
 
+def is_busy(environment: Mapping[str, Any]) -> bool:
+    """Whether other programs wanted the same cores, by the load at the start and at the end.
+
+    The benchmarks themselves are a load of one to `cores`. Programs whose threads wait for one
+    another, such as PyTorch's, slow down manyfold when one of them has no core: on a busy machine
+    the comparison with them is worth nothing.
+    """
+    cores = environment["cores"] or 1
+    start, end = environment["load"] or 0, environment.get("load_at_end") or 0
+    return start > cores / 2 or end > 1.5 * cores
+
+
 def version(package: str) -> str | None:
     """The version of a package, found without importing it; None where it is not installed."""
     if package == "attrax":

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 import attrax
 from attrax import paths, quadrature
@@ -43,6 +45,43 @@ def _curved(x: Any, baseline: Any) -> Callable[[jax.Array], Any]:
 
 
 _RULE = quadrature.gauss_legendre(3)
+_RANDOM = {"key": jax.random.key(7), "num_samples": 3, "batch_size": 2}
+
+
+def _noise(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method over noise, of the gradient."""
+    return lambda fn, x: method(lambda x: attrax.gradient(fn, x), x, sigma=0.3, **_RANDOM).value
+
+
+def _expected(fn: Callable[..., Any], x: Any) -> Any:
+    baselines = jax.tree.map(lambda leaf: jnp.stack([0 * leaf, leaf / 2]), x)
+    return attrax.expected_gradients(fn, x, baselines, **_RANDOM).value
+
+
+def _at_a_layer(method: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+    """A method at a layer that is cut behind one nonlinearity."""
+
+    def explain(fn: Callable[..., Any], x: Any) -> Any:
+        def split(x: Any) -> tuple[Any, Any]:
+            return jax.tree.map(jnp.tanh, x), fn
+
+        return method(lambda y: y, split, x, *arguments, rule=_RULE, batch_size=2)
+
+    return explain
+
+
+def _neuron(fn: Callable[..., Any], x: Any) -> Any:
+    restore = ravel_pytree(x)[1]
+
+    def split(x: Any) -> tuple[Any, Any]:
+        return jnp.tanh(ravel_pytree(x)[0]), lambda z: fn(restore(z))
+
+    return attrax.neuron_conductance(lambda y: y, split, x, neuron=1, rule=_RULE, batch_size=2)
+
+
+def _path(path: Any, rule: quadrature.Rule) -> Callable[..., Any]:
+    return lambda fn, x: attrax.path_integrated_gradients(fn, x, path=path, rule=rule, batch_size=2)
+
 
 METHODS = (
     _row("gradient", attrax.gradient, "jit vmap grad batch_sum"),
@@ -52,16 +91,45 @@ METHODS = (
         lambda fn, x: attrax.integrated_gradients(fn, x, rule=_RULE, batch_size=2),
         "jit vmap grad batch_sum",
     ),
+    _row("path_integrated_gradients", _path(_curved, _RULE), "jit vmap grad batch_sum"),
     _row(
-        "path_integrated_gradients",
-        lambda fn, x: attrax.path_integrated_gradients(
-            fn, x, path=_curved, rule=_RULE, batch_size=2
-        ),
+        "path_integrated_gradients, blur",
+        _path(paths.blur(1.0, axes=(-2, -1)), _RULE),
         "jit vmap grad batch_sum",
+    ),
+    # The tokens of a batch are not those of its examples.
+    _row(
+        "path_integrated_gradients, tokenwise",
+        _path(paths.tokenwise([1, 0]), quadrature.composite(quadrature.gauss_legendre(2), 2)),
+        "jit vmap grad",
+    ),
+    # These three choose by the gradient, or divide by its norm: they see the whole batch.
+    _row(
+        "guided_integrated_gradients",
+        lambda fn, x: attrax.guided_integrated_gradients(fn, x, steps=4, fraction=0.3),
+        "jit vmap grad",
+    ),
+    _row("idgi", lambda fn, x: attrax.idgi(fn, x, steps=3, batch_size=2), "jit vmap grad"),
+    _row(
+        "integrated_decision_gradients",
+        lambda fn, x: attrax.integrated_decision_gradients(fn, x, rule=_RULE, batch_size=2),
+        "jit vmap grad",
     ),
     _row("influence, linear", _influence(paths.linear()), "jit vmap grad batch_sum"),
     # The noise of one example does not have the shape of the noise of a batch.
     _row("influence, gaussian", _influence(paths.gaussian(0.3)), "jit vmap grad"),
+    _row("smoothgrad", _noise(attrax.smoothgrad), "jit vmap grad"),
+    _row("smoothgrad_squared", _noise(attrax.smoothgrad_squared), "jit vmap grad"),
+    _row("vargrad", _noise(attrax.vargrad), "jit vmap grad"),
+    _row("expected_gradients", _expected, "jit vmap grad batch_sum"),
+    _row("conductance", _at_a_layer(attrax.conductance), "jit vmap grad batch_sum"),
+    _row(
+        "internal_influence",
+        _at_a_layer(attrax.internal_influence, paths.linear()),
+        "jit vmap grad batch_sum",
+    ),
+    # One neuron of a batch is a neuron of its first example.
+    _row("neuron_conductance, one", _neuron, "jit vmap grad"),
 )
 
 

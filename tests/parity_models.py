@@ -73,6 +73,7 @@ def _outer(node: dict[str, Any], x: jax.Array) -> jax.Array:
 
 
 OPERATORS: dict[str, Callable[..., jax.Array]] = {
+    "add": lambda node, *terms: sum(terms[1:], terms[0]),
     "dense": _dense,
     "conv2d": _conv2d,
     "affine": _affine,

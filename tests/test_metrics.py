@@ -53,14 +53,15 @@ REGION = jnp.zeros((3, 4), bool).at[1:, :2].set(True)
 
 
 def _randomisation(fn, x, a, b):
-    explain = lambda scale: attrax.gradient(lambda x: fn(x * scale["s"]), x)  # noqa: E731
-    params, other = {"s": jnp.ones_like(x)}, {"s": jnp.flip(x)}
-    cascade = metrics.parameter_randomisation(explain, params, other, order=["s"], batch_size=b)
+    explain = lambda params: params["s"] * x  # noqa: E731
+    params, other = {"s": a}, {"s": jnp.flip(x)}
+    alike = lambda a, b: jnp.sum(a * b).astype(jnp.promote_types(a.dtype, "float32"))  # noqa: E731
+    shared = {"compare": alike, "batch_size": b}
+    cascade = metrics.parameter_randomisation(explain, params, other, order=["s"] * 3, **shared)
     fit = lambda labels: {"s": labels.reshape(x.shape)}  # noqa: E731
-    labels = metrics.label_randomisation(
-        explain, fit, x.reshape(-1), key=KEY, num_samples=3, batch_size=b
+    return cascade, metrics.label_randomisation(
+        explain, fit, a.reshape(-1), key=KEY, num_samples=3, **shared
     )
-    return cascade, labels
 
 
 METRICS = {
@@ -81,10 +82,7 @@ METRICS = {
         for of in (metrics.insertion_curve, metrics.deletion_curve)
     ],
     "sensitivity_n": lambda fn, x, a, b: metrics.sensitivity_n(
-        fn, a, x, key=KEY, sizes=(2, 9), num_samples=5, batch_size=b
-    ),
-    "mufidelity": lambda fn, x, a, b: metrics.mufidelity(
-        fn, attrax.positions(a), x, key=KEY, subset_size=4, num_samples=5, batch_size=b
+        fn, attrax.positions(a), x, key=KEY, sizes=(2, 7), num_samples=5, batch_size=b
     ),
     "road": lambda fn, x, a, b: metrics.road(
         fn, attrax.positions(a), x, key=KEY, fractions=(0.2, 0.5), num_samples=3, batch_size=b
@@ -141,7 +139,7 @@ def test_traces_are_bounded(name):
     assert calls <= 6
 
 
-@pytest.mark.parametrize("name", ["max_sensitivity", "sensitivity_n", "road", "without fn"])
+@pytest.mark.parametrize("name", ["max_sensitivity", "sensitivity_n", "without fn"])
 def test_derivatives_are_finite(name):
     def total(x):
         numbers = [leaf for leaf in jax.tree.leaves(judge(name, 2)(x)) if leaf.dtype != bool]
@@ -157,11 +155,8 @@ def test_derivatives_are_finite(name):
         lambda x, n: metrics.infidelity(
             lambda x: jnp.sum(x * x), x, x, paths.gaussian(0.1), key=KEY, num_samples=n
         ),
-        lambda x, n: metrics.mufidelity(
-            jnp.sum, x, x, key=KEY, subset_size=9, num_samples=n, batch_size=8
-        ),
     ],
-    ids=["insertion_curve", "infidelity", "mufidelity"],
+    ids=["insertion_curve", "infidelity"],
 )
 def test_memory_does_not_depend_on_the_number_of_evaluations(measure):
     few, many = (
@@ -247,10 +242,10 @@ def test_max_sensitivity_of_the_identity_is_the_largest_step():
         noise = metrics.uniform_noise(radius)
         return metrics.max_sensitivity(explain, x, noise, key=key, num_samples=n, batch_size=n)
 
-    values, errors = found(jax.random.split(KEY, 400))
+    values, errors = found(jax.random.split(KEY, 200))
     assert (values <= radius / 2).all()  # A lower bound of the maximum over the neighbourhood.
     # The largest of n uniform numbers has mean n / (n + 1).
-    assert values.mean() == pytest.approx(radius / 2 * n / (n + 1), rel=0.01)
+    assert values.mean() == pytest.approx(radius / 2 * n / (n + 1), rel=0.02)
     # The jackknife's error is of the right order of magnitude: within a factor of 2.
     assert 0.5 < errors.mean() / values.std() < 2
 
@@ -368,39 +363,26 @@ def test_the_error_of_a_correlation_is_that_of_repetitions():
     a = X * np.cos(X)
     options = {"subset_size": 2, "num_samples": 100, "batch_size": 100}
     measure = jax.vmap(lambda key: metrics.mufidelity(curved, a, X, key=key, **options))
-    values, errors = jax.jit(measure)(jax.random.split(KEY, 300))
-    assert float(values.mean()) == pytest.approx(all_subsets(a, 2), abs=0.01)
-    assert float(errors.mean()) == pytest.approx(float(values.std()), rel=0.15)
+    values, errors = jax.jit(measure)(jax.random.split(KEY, 150))
+    assert float(values.mean()) == pytest.approx(all_subsets(a, 2), abs=0.02)
+    assert float(errors.mean()) == pytest.approx(float(values.std()), rel=0.2)
 
 
 def test_attributions_of_a_function_without_interactions_foretell_every_subset():
+    options = {"key": KEY, "sizes": (1, 2, 3, 4), "num_samples": 20, "batch_size": 80}
     measure = jax.jit(
-        lambda a, x: metrics.sensitivity_n(
-            lambda x: jnp.sum(x**3),
-            a,
-            x,
-            key=KEY,
-            sizes=(1, 2, 3, 4),
-            num_samples=20,
-            batch_size=80,
+        lambda a, scale: metrics.sensitivity_n(
+            lambda x: scale * jnp.sum(x**3), a, jnp.asarray(X), **options
         )
     )
-    found = measure(X**3, X)
-    close(found.value, np.ones(4))
-    assert (found.standard_error < 1e-6).all()
+    value, error = measure(X**3, 1.0)
+    close(value, np.ones(4))
+    assert (error < 1e-6).all()
     # Neither a factor nor a shift of all entries matters, and a sign reverses.
-    close(measure(1e-20 * (7 - X**3), X).value, -np.ones(4))
-
-
-def test_a_correlation_with_a_constant_is_not_a_number():
-    constant = np.full(5, 0.1, "float32")
-    measure = jax.jit(
-        lambda a, scale: metrics.mufidelity(
-            lambda x: scale * jnp.sum(x), a, X, key=KEY, subset_size=2, num_samples=7
-        )
-    )
-    assert np.isnan(measure(constant, 1.0).value) and np.isnan(measure(X, 0.0).value)
-    assert np.isnan(metrics.rank_correlation(X, constant))
+    close(measure(1e-20 * (7 - X**3), 1.0).value, -np.ones(4))
+    # With a constant there is no correlation.
+    assert np.isnan(measure(np.full(5, 0.1, "float32"), 1.0).value).all()
+    assert np.isnan(measure(X, 0.0).value).all()
 
 
 def test_rank_correlation():
@@ -411,6 +393,7 @@ def test_rank_correlation():
     assert metrics.rank_correlation(a, b) == pytest.approx(u @ v / np.sqrt(u @ u * (v @ v)))
     assert metrics.rank_correlation(X, np.exp(X)) == pytest.approx(1)
     assert metrics.rank_correlation(X, -X) == pytest.approx(-1)
+    assert np.isnan(metrics.rank_correlation(X, np.full(5, 0.1, "float32")))
 
 
 # Imputation.
@@ -454,6 +437,14 @@ def test_imputation_of_a_large_hole():
     removed = np.zeros((64, 64), bool)
     removed[:, 4:60] = True
     close(impute(ramp, removed, key=KEY, sigma=0.0), ramp, 1e-4)  # The condition is about 1000.
+
+
+def test_the_derivative_of_an_imputation_is_an_imputation():
+    removed = np.random.default_rng(3).uniform(size=(7, 9)) < 0.6
+    x, tangent = np.random.default_rng(4).normal(size=(2, 7, 9, 2)).astype("float32")
+    fill = lambda x: impute(x, removed, key=KEY, sigma=0.0)  # noqa: E731
+    slope = jax.jit(lambda x, tangent: jax.jvp(fill, (x,), (tangent,))[1])(x, tangent)
+    close(slope, slow_imputation(tangent, removed))
 
 
 def test_imputation_adds_noise_where_pixels_are_removed():
@@ -623,7 +614,12 @@ def test_an_explanation_of_the_model_falls_and_a_picture_of_the_input_stays():
 def test_a_flax_model_is_a_tree_of_parameters():
     linen = pytest.importorskip("flax.linen")
     module = linen.Sequential([linen.Dense(8), linen.tanh, linen.Dense(1), jnp.sum])
-    model = attrax.from_linen(module, module.init(KEY, POINT))
+    tall, wide = (np.random.default_rng(4).normal(size=shape) for shape in ((30, 8), (8, 1)))
+    params = {
+        "layers_0": {"kernel": jnp.asarray(tall, "float32"), "bias": jnp.ones(8)},
+        "layers_2": {"kernel": jnp.asarray(wide, "float32"), "bias": jnp.ones(1)},
+    }
+    model = attrax.from_linen(module, {"params": params})
     order = ["layers_2", "layers_0"]
     explain = lambda model: attrax.gradient(model, POINT)  # noqa: E731
     similarity = jax.jit(
@@ -646,7 +642,7 @@ def test_permuted_labels_teach_another_explanation():
     rng = np.random.default_rng(3)
     inputs = jnp.asarray(rng.normal(size=(200, 20)), "float32")
     labels = inputs @ jnp.arange(20.0)
-    fit = lambda labels: jnp.linalg.lstsq(inputs, labels)[0]  # noqa: E731
+    fit = lambda labels: labels @ inputs / 200  # noqa: E731
     run = jax.jit(
         lambda explain: metrics.label_randomisation(
             explain, fit, labels, key=KEY, num_samples=50, batch_size=10

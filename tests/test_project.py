@@ -21,9 +21,11 @@ PROJECT = Path(__file__).parents[1]
 # From the bottom up; inside a level from left to right. A module imports only what comes before it.
 LEVELS = (
     ("_types",),
-    ("_checks", "_taps", "_program", "_kronrod", "quadrature", "paths", "scores"),
+    ("_checks", "_taps", "_program"),
+    ("_kronrod", "_composite", "quadrature", "_blur", "_tokenwise", "paths", "scores"),
     ("_names", "_models", "_cuts", "_accumulate"),
-    ("_gradient", "_integrated", "_influence"),
+    ("_gradient", "_integrated", "_influence", "_noise", "_expected", "_conductance"),
+    ("_guided", "_important", "_decision", "_cam", "_fullgrad", "_attention"),
     ("metrics", "_channels"),
 )
 # Loaded on first use. They import from any level, and the levels import them inside functions only.

@@ -61,7 +61,7 @@ def complexity(attribution: PyTree) -> Array:
         2.0
 
     References:
-        Bhatt, Weller and Moura (2020), arXiv:2005.00631, section 3 (complexity).
+        Bhatt, Weller and Moura (2020), arXiv:2005.00631, the definition of complexity.
     """
     shares = _proportions(jnp.abs(ravel(_checks.floating(attribution, "attribution"))))
     # At a share of 0 the derivative is taken as 0; the true one is infinite.

@@ -59,7 +59,7 @@ def mufidelity(
         1.0
 
     References:
-        Bhatt, Weller and Moura (2020), arXiv:2005.00631, section 3 (faithfulness).
+        Bhatt, Weller and Moura (2020), arXiv:2005.00631, the definition of faithfulness.
     """
     each = sensitivity_n(
         fn,
@@ -121,7 +121,8 @@ def sensitivity_n(
         [1.0, 1.0]
 
     References:
-        Ancona et al. (2018), arXiv:1711.06104, section 4 (sensitivity-n) and its correlation.
+        Ancona et al. (2018), arXiv:1711.06104, sensitivity-n, measured by its correlation; the
+        baseline there is zero.
     """
     attribution, x, baseline = operands(attribution, x, baseline)
     scalar, shares = _checks.scalar_valued(fn), ravel(attribution)
@@ -171,7 +172,7 @@ def rank_correlation(a: PyTree, b: PyTree) -> Array:
         0.5
 
     References:
-        Adebayo et al. (2018), arXiv:1810.03292, section 3, for comparing explanations.
+        Adebayo et al. (2018), arXiv:1810.03292, for comparing explanations.
     """
     a = _checks.floating(a, "a")
     if jax.tree.structure(a) != jax.tree.structure(b):
@@ -188,6 +189,7 @@ def rank_correlation(a: PyTree, b: PyTree) -> Array:
     return _correlation(_mean_ranks(ravel(a)), _mean_ranks(ravel(b))).value
 
 
+@jax.jit
 def _mean_ranks(values: Array) -> Array:
     """The ranks of a vector from 0 up; equal entries share the mean of theirs."""
     ordered = jnp.sort(values)
@@ -195,6 +197,7 @@ def _mean_ranks(values: Array) -> Array:
     return (below.astype(values.dtype) + (up_to - 1).astype(values.dtype)) / 2
 
 
+@jax.jit
 def _correlation(a: Array, b: Array) -> Estimate:
     """Pearson's correlation of two vectors, and its standard error by the delta method.
 

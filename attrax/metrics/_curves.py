@@ -133,11 +133,11 @@ def area(curve: Array) -> Array:
         ValueError: when it has fewer than two points.
 
     Example:
-        >>> area(jnp.array([0.0, 4.0, 6.0, 8.0])).item()
-        4.666666507720947
+        >>> area(jnp.array([0.0, 5.0, 6.0])).item()
+        4.0
 
     References:
-        Petsiuk, Das and Saenko (2018), arXiv:1806.07421, section 4.
+        Petsiuk, Das and Saenko (2018), arXiv:1806.07421, the area under either curve.
     """
     curve = _checks.floating(curve, "curve")
     if not jax.tree_util.all_leaves([curve]) or curve.ndim < 1 or curve.shape[-1] < 2:

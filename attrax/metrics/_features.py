@@ -53,6 +53,7 @@ def ravel(attribution: PyTree) -> Array:
     return jnp.concatenate([leaf.astype(dtype).reshape(-1) for leaf in leaves])
 
 
+@jax.jit
 def ranks(values: Array) -> Array:
     """The place of each entry of a vector in descending order; of equals the first comes first."""
     order = jnp.argsort(values, descending=True, stable=True)

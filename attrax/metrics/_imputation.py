@@ -48,8 +48,8 @@ def noisy_linear_imputation(
         [0.0, 1.0, 2.0, 3.0, 4.0]
 
     References:
-        Rong et al. (2022), arXiv:2202.00449, section 5 (noisy linear imputation), with the weights
-        and the noise of the authors' code. Solved by iteration instead of a sparse factorisation.
+        Rong et al. (2022), arXiv:2202.00449, noisy linear imputation, with the weights and the
+        noise of the authors' code. Solved by iteration instead of a sparse factorisation.
     """
     x = _image(x)
     if jnp.shape(removed) != x.shape[:2]:
@@ -139,6 +139,7 @@ def road(
     return mean_of(mapped(scores, (counts, keys), batch_size=1).T)
 
 
+@jax.jit
 def _filled(x: Array, removed: Array) -> Array:
     """`x` in float32 or wider, its removed pixels solving the system without noise."""
     dtype = wide_dtype(x.dtype)
@@ -174,6 +175,7 @@ def _neighbours(y: Array) -> Array:
     return (total - 4 * y) / 12
 
 
+@jax.jit
 def _noisy(x: Array, filled: Array, removed: Array, key: Array, sigma: float | Array) -> Array:
     hole = removed.reshape(removed.shape + (1,) * (x.ndim - 2))
     noise = jax.random.normal(key, x.shape, filled.dtype)

@@ -38,7 +38,7 @@ def pointing_game(attribution: Array, region: Array, *, tolerance: float | Array
         [False, True]
 
     References:
-        Zhang et al. (2016), arXiv:1608.00507, section 4 (the pointing game); they take 15 pixels.
+        Zhang et al. (2016), arXiv:1608.00507, the pointing game, with a tolerance of 15 pixels.
     """
     attribution, region = _operands(attribution, region)
     if np.shape(tolerance) != ():

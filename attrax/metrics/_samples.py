@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks
-from .._types import Array, Estimate, PyTree
+from .._types import Array, Estimate, PyTree, wide_dtype
 
 
 def mapped(fn: Callable[[Any], PyTree], points: PyTree, *, batch_size: int) -> PyTree:
@@ -39,7 +39,7 @@ def mapped(fn: Callable[[Any], PyTree], points: PyTree, *, batch_size: int) -> P
 
 def mean_of(values: Array) -> Estimate:
     """The mean of `(n, ...)` samples over the first axis, with its standard error."""
-    n = values.shape[0]
+    n, values = values.shape[0], values.astype(wide_dtype(values.dtype))
     mean = jnp.mean(values, axis=0)
     spread = jnp.sum((values - mean[None]) ** 2, axis=0)
     return Estimate(mean, root(spread / (n * (n - 1))))

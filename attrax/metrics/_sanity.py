@@ -47,7 +47,7 @@ def cascading(place: int, stage: int | Array) -> bool | Array:
         [False, True, True]
 
     References:
-        Adebayo et al. (2018), arXiv:1810.03292, section 3.1 (cascading randomization).
+        Adebayo et al. (2018), arXiv:1810.03292, cascading randomization.
     """
     return place <= stage
 
@@ -60,7 +60,7 @@ def independent(place: int, stage: int | Array) -> bool | Array:
         [False, True, False]
 
     References:
-        Adebayo et al. (2018), arXiv:1810.03292, section 3.1 (independent randomization).
+        Adebayo et al. (2018), arXiv:1810.03292, independent randomization.
     """
     return place == stage
 
@@ -104,7 +104,7 @@ def randomised(
         {'a': Array([0., 0.], dtype=float32), 'b': Array([1.], dtype=float32)}
 
     References:
-        Adebayo et al. (2018), arXiv:1810.03292, section 3.1.
+        Adebayo et al. (2018), arXiv:1810.03292, the model parameter randomization test.
     """
     if jax.tree.structure(other) != jax.tree.structure(params):
         raise ValueError(
@@ -205,7 +205,7 @@ def parameter_randomisation(
         Array([ 1., -1.], dtype=float32)
 
     References:
-        Adebayo et al. (2018), arXiv:1810.03292, section 3.1 (model parameter randomization test).
+        Adebayo et al. (2018), arXiv:1810.03292, the model parameter randomization test.
     """
     attribution = explain(params)
 
@@ -259,7 +259,7 @@ def label_randomisation(
         True
 
     References:
-        Adebayo et al. (2018), arXiv:1810.03292, section 3.2 (data randomization test).
+        Adebayo et al. (2018), arXiv:1810.03292, the data randomization test.
     """
     labels = jnp.asarray(labels)
     if labels.ndim < 1:
