@@ -85,7 +85,7 @@ def test_behind_a_mean_and_a_dense_layer_most_maps_are_cam():
 
 def test_all_classes_at_a_layer_of_ordinary_size():
     # Behind a mean the gradient is the same at all positions, and over classes the activation is:
-    # XLA has been seen to give wrong sums of products of such arrays, and only where they are large.
+    # XLA has been seen to give wrong sums of products of such arrays, only where they are large.
     z = jnp.asarray(_RNG.gamma(1.0, size=(7, 7, 1280)), "float32")
     kernel = jnp.asarray(_RNG.normal(size=(1280, 3)), "float32")
 
