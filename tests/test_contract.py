@@ -57,13 +57,33 @@ RANDOM = (
 )
 
 
-def declaring(*names):
+# Each of the others is one of these with another path, or under an expectation: of them `make test`
+# checks jit and vmap, and `make soak` the rest.
+FOUNDATION = (
+    "gradient",
+    "gradient_times_input",
+    "integrated_gradients",
+    "path_integrated_gradients",
+    "influence, linear",
+    "influence, gaussian",
+)
+
+
+def declaring(*names, always=False):
     """One case for each method that declares all of `names`."""
-    chosen = [method for method in contract.METHODS if set(names) <= method.holds]
-    return pytest.mark.parametrize("method", chosen, ids=lambda method: method.name)
+    chosen = [
+        pytest.param(
+            method,
+            id=method.name,
+            marks=[] if always or method.name in FOUNDATION else [pytest.mark.soak],
+        )
+        for method in contract.METHODS
+        if set(names) <= method.holds
+    ]
+    return pytest.mark.parametrize("method", chosen)
 
 
-@declaring("jit")
+@declaring("jit", always=True)
 @pytest.mark.usefixtures("strict")
 def test_jit_is_eager(method):
     x = examples()[0]
@@ -71,7 +91,7 @@ def test_jit_is_eager(method):
     assert_close(compiled, method.explain(network, x))
 
 
-@declaring("vmap")
+@declaring("vmap", always=True)
 @pytest.mark.usefixtures("strict")
 def test_vmap_is_loop(method):
     xs = examples()[:3]
