@@ -55,7 +55,7 @@ REGION = jnp.zeros((3, 4), bool).at[1:, :2].set(True)
 def _randomisation(fn, x, a, b):
     explain = lambda params: params["s"] * x  # noqa: E731
     params, other = {"s": a}, {"s": jnp.flip(x)}
-    alike = lambda a, b: jnp.sum(a * b).astype(jnp.promote_types(a.dtype, "float32"))  # noqa: E731
+    alike = lambda a, b: jnp.sum(a * b).astype("float64" if a.dtype == "float64" else "float32")  # noqa: E731
     shared = {"compare": alike, "batch_size": b}
     cascade = metrics.parameter_randomisation(explain, params, other, order=["s"] * 3, **shared)
     fit = lambda labels: {"s": labels.reshape(x.shape)}  # noqa: E731

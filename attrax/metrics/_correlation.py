@@ -192,9 +192,12 @@ def rank_correlation(a: PyTree, b: PyTree) -> Array:
 @jax.jit
 def _mean_ranks(values: Array) -> Array:
     """The ranks of a vector from 0 up; equal entries share the mean of theirs."""
-    ordered = jnp.sort(values)
-    below, up_to = (jnp.searchsorted(ordered, values, side=side) for side in ("left", "right"))
-    return (below.astype(values.dtype) + (up_to - 1).astype(values.dtype)) / 2
+    order, n = jnp.argsort(values), len(values)
+    ordered, place = values[order], jnp.arange(n, dtype=order.dtype)
+    jump = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1], jnp.ones(1, bool)])
+    first = jax.lax.cummax(jnp.where(jump[:-1], place, 0))
+    last = jax.lax.cummin(jnp.where(jump[1:], place, n - 1), reverse=True)
+    return jnp.zeros_like(values).at[order].set((first + last).astype(values.dtype) / 2)
 
 
 @jax.jit
