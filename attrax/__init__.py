@@ -48,6 +48,8 @@ from ._names import Layers as Layers
 from ._noise import smoothgrad as smoothgrad
 from ._noise import smoothgrad_squared as smoothgrad_squared
 from ._noise import vargrad as vargrad
+from ._strongest import ChannelExplanation as ChannelExplanation
+from ._strongest import strongest_channel as strongest_channel
 from ._taps import tap as tap
 from ._types import Certified as Certified
 from ._types import Estimate as Estimate

@@ -60,23 +60,23 @@ def baseline_like(baseline: PyTree | None, x: PyTree) -> PyTree:
     return like(baseline, x, "baseline")
 
 
-def scalar_valued(fn: ScalarFn) -> ScalarFn:
+def scalar_valued(fn: ScalarFn, name: str = "`fn`") -> ScalarFn:
     """`fn`, raising when what it returns is not one real floating number."""
 
     def checked(x: PyTree) -> Array:
         value = fn(x)
         if not jax.tree_util.all_leaves([value]):
             raise ValueError(
-                f"`fn` must return a scalar; got a {type(value).__name__}. Return one score, such "
+                f"{name} must return a scalar; got a {type(value).__name__}. Return one score, such "
                 "as `attrax.scores.logit(i)(outputs)`."
             )
         if jnp.shape(value) != ():
             raise ValueError(
-                f"`fn` must return a scalar; got shape {jnp.shape(value)}. Choose one output with "
+                f"{name} must return a scalar; got shape {jnp.shape(value)}. Choose one output with "
                 "a score, such as `attrax.scores.logit(i)`, and map over a batch with `jax.vmap`."
             )
         if not jnp.issubdtype(_dtype(value, "fn"), jnp.floating):
-            raise ValueError(f"`fn` must return a floating scalar; got {_dtype(value, 'fn')}.")
+            raise ValueError(f"{name} must return a floating scalar; got {_dtype(value, 'fn')}.")
         return jnp.asarray(value)
 
     return checked

@@ -13,6 +13,7 @@ digits, too few to tell neighbouring nodes apart.
 
 import numbers
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -147,11 +148,12 @@ def point(x: PyTree) -> Sampler:
     return lambda t, key: x
 
 
-def linear(baseline: PyTree | None = None) -> Distribution:
+def linear(baseline: PyTree | Callable[[PyTree], PyTree] | None = None) -> Distribution:
     """The uniform distribution on the straight line from `baseline` to x.
 
     Args:
-        baseline: like `x`; None is zeros.
+        baseline: like `x`, or a function from x to that: at a layer, of the activation. It may
+            close over the inputs of the model. None is zeros.
 
     Returns:
         A distribution: `distribution(x) -> ((t, key) -> point)`.
@@ -159,10 +161,12 @@ def linear(baseline: PyTree | None = None) -> Distribution:
     Example:
         >>> linear()(jnp.array([4.0]))(0.25, None).tolist()
         [1.0]
+        >>> linear(lambda x: x - 1)(jnp.array([4.0]))(0.25, None).tolist()
+        [3.25]
     """
 
     def distribution(x: PyTree) -> Sampler:
-        curve = straight(x, baseline)
+        curve = straight(x, baseline(x) if callable(baseline) else baseline)
         return lambda t, key: curve(t)
 
     return distribution

@@ -172,6 +172,13 @@ def _check_sharded(explain):
     assert not [name for name in COLLECTIVES if name in program]
 
 
+@declaring()
+@pytest.mark.usefixtures("strict")
+def test_a_score_without_the_input_has_an_attribution_of_zeros(method):
+    explain = jax.jit(lambda x: method.explain(lambda x: jnp.float32(3), x))
+    np.testing.assert_array_equal(explain(examples()[0]), np.zeros((2, 3)))
+
+
 @declaring("jit")
 def test_traces_are_bounded(method):
     calls = 0

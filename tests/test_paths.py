@@ -77,6 +77,12 @@ def test_point_and_linear():
     np.testing.assert_array_equal(paths.point(X)(0.3, None), X)
     expected = paths.straight(X, B)(0.3)
     np.testing.assert_array_equal(paths.linear(B)(X)(0.3, None), expected)
+    np.testing.assert_array_equal(paths.linear(lambda x: x - (X - B))(X)(0.3, None), expected)
+
+
+def test_a_baseline_that_is_a_function_must_return_what_is_like_x():
+    with pytest.raises(ValueError, match=r"`baseline` must have the shapes of `x`; got \(2,\)"):
+        paths.linear(lambda x: x[:2])(X)
 
 
 def draws(distribution, x, t=1.0, n=4000):

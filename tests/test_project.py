@@ -26,7 +26,7 @@ LEVELS = (
     ("_names", "_models", "_cuts", "_accumulate"),
     ("_gradient", "_integrated", "_influence", "_noise", "_expected", "_conductance"),
     ("_guided", "_important", "_decision", "_cam", "_fullgrad", "_attention"),
-    ("metrics", "_channels"),
+    ("metrics", "_channels", "_strongest"),
 )
 # Loaded on first use. They import from any level, and the levels import them inside functions only.
 SIDE = ("_linen", "_nnx", "plot")

@@ -200,3 +200,23 @@ def test_scores_combine_by_arithmetic():
     score = lambda y: scores.logit(2)(y) - 0.5 * scores.logsumexp()(y)  # noqa: E731
     expected = Y[2] - 0.5 * np.log(np.exp(Y).sum())
     assert score(jnp.asarray(Y)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_one_of_several_scores():
+    choose = scores.one_of(scores.logit(2), scores.logsumexp(), lambda y: y[0])
+    assert choose(0)(jnp.asarray(Y)) == Y[2]
+    assert choose(1)(jnp.asarray(Y)) == pytest.approx(np.log(np.exp(Y).sum()), rel=1e-6)
+    narrow = scores.one_of(scores.logit(2), lambda y: y[0])(1)(jnp.asarray(Y, jnp.bfloat16))
+    assert narrow.dtype == jnp.float32
+    assert np.isnan(choose(jnp.array(3))(jnp.asarray(Y)))
+    with pytest.raises(ValueError, match="index 3 is out of range: outputs have 3 entries"):
+        choose(3)(jnp.asarray(Y))
+
+
+def test_refusals_of_one_of():
+    with pytest.raises(ValueError, match="`one_of` must have at least one score"):
+        scores.one_of()
+    with pytest.raises(ValueError, match=r"a score must return a scalar; got shape \(4,\)"):
+        scores.one_of(lambda y: y)(0)(jnp.asarray(Y))
+    with pytest.raises(TypeError, match="an index must be one integer"):
+        scores.one_of(scores.logit(0))(0.5)
