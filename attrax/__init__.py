@@ -23,6 +23,7 @@ from ._conductance import conductance as conductance
 from ._conductance import double_reverse as double_reverse
 from ._conductance import internal_influence as internal_influence
 from ._conductance import neuron_conductance as neuron_conductance
+from ._cpu import for_cpu as for_cpu
 from ._cuts import capture as capture
 from ._cuts import cut as cut
 from ._cuts import gradients_at as gradients_at

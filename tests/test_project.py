@@ -23,7 +23,7 @@ LEVELS = (
     ("_types",),
     ("_checks", "_taps", "_program"),
     ("_kronrod", "_composite", "quadrature", "_blur", "_tokenwise", "paths", "scores"),
-    ("_names", "_models", "_cuts", "_accumulate"),
+    ("_names", "_models", "_cuts", "_cpu", "_accumulate"),
     ("_gradient", "_integrated", "_influence", "_noise", "_expected", "_conductance"),
     ("_guided", "_important", "_decision", "_cam", "_fullgrad", "_attention"),
     ("metrics", "_channels", "_strongest"),

@@ -9,11 +9,14 @@ carries its names. On that form everything else is a small graph operation:
     edit     add to, replace or read tapped values where they stand, in all iterations of a scan
     strip    remove the taps again: what is run holds none
 
+`rewritten` is apart from these: it evaluates any program with its slow convolutions replaced.
+
 The keys of `eqn.params` are not an API of JAX. Read here are `name`, `length`, `reverse`,
 `unroll`, `policy`, `prevent_cse`, `permutation`, `num_consts` of a custom derivative, and whatever
 holds a program; arities are derived from shapes.
 """
 
+from ._convolutions import rewritten as rewritten
 from ._editing import Edits as Edits
 from ._editing import edit as edit
 from ._equations import Program as Program

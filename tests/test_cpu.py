@@ -1,0 +1,297 @@
+"""`for_cpu`: every rewrite against the original, with its derivatives, in float64."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import lax
+
+import attrax
+
+_RNG = np.random.default_rng(3)
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def normal(*shape):
+    return jnp.asarray(_RNG.normal(size=shape))
+
+
+def primitives(fn, *args):
+    """The names of all equations of the compiled program's source, those in loops included."""
+    text = str(jax.make_jaxpr(fn)(*args))
+    names = (
+        "conv_general_dilated",
+        "select_and_scatter_add",
+        "feature_group_count=4",
+        "dot_general",
+    )
+    return {name: text.count(name) for name in names}
+
+
+def assert_same(fn, *args):
+    """Values, first and second derivatives agree, whether rewritten before or after."""
+    fast = attrax.for_cpu(fn)
+
+    def explained(fn):
+        scalar = lambda *args: jnp.sum(jnp.sin(fn(*args)))  # noqa: E731
+        gradient = jax.grad(scalar, argnums=tuple(range(len(args))))
+        second = jax.grad(lambda *args: sum(jnp.sum(g * g) for g in gradient(*args)))
+        along = lambda *args: jax.jvp(fn, args, args)[1]  # noqa: E731
+        return lambda *args: (fn(*args), gradient(*args), second(*args), along(*args))
+
+    expected = jax.jit(explained(fn))(*args)
+    for found in (explained(fast), attrax.for_cpu(explained(fn))):
+        for a, e in zip(
+            jax.tree.leaves(jax.jit(found)(*args)), jax.tree.leaves(expected), strict=True
+        ):
+            assert a.shape == e.shape and a.dtype == e.dtype
+            np.testing.assert_allclose(a, e, rtol=0, atol=1e-11 * max(np.abs(e).max(), 1e-30))
+
+
+CONVOLUTIONS = {
+    "depthwise": {"kernel": (3, 3), "groups": 4},
+    "depthwise, strided": {"kernel": (3, 3), "groups": 4, "stride": (2, 2)},
+    "depthwise, strided, even size": {
+        "kernel": (5, 5),
+        "groups": 4,
+        "stride": (2, 2),
+        "size": (8, 6),
+    },
+    "depthwise, uneven strides": {
+        "kernel": (3, 2),
+        "groups": 4,
+        "stride": (3, 1),
+        "padding": "VALID",
+    },
+    "depthwise, dilated": {"kernel": (3, 3), "groups": 4, "dilation": (2, 1)},
+    "depthwise, spread out": {"kernel": (3, 3), "groups": 4, "spacing": (2, 3)},
+    "depthwise, spread out and strided": {
+        "kernel": (3, 3),
+        "groups": 4,
+        "spacing": (2, 2),
+        "stride": (3, 1),
+    },
+    "depthwise, two features each": {"kernel": (3, 3), "groups": 4, "out": 8},
+    "groups of two": {"kernel": (3, 3), "groups": 2, "out": 4},
+    "one point": {"kernel": (1, 1)},
+    "one point, strided": {"kernel": (1, 1), "stride": (2, 2)},
+    "one point, padded": {"kernel": (1, 1), "padding": ((1, 0), (2, 1))},
+    "one point, spread out": {"kernel": (1, 1), "spacing": (2, 2)},
+    "ordinary": {"kernel": (3, 3)},
+    "ordinary, strided": {"kernel": (3, 3), "stride": (2, 2)},
+    "ordinary, strided beyond the kernel": {"kernel": (2, 2), "stride": (3, 3), "padding": "VALID"},
+    "ordinary, spread out": {"kernel": (4, 3), "spacing": (2, 2)},
+    "cropping": {"kernel": (3, 3), "padding": ((-1, 2), (1, -2)), "spacing": (2, 1)},
+    "a line": {"kernel": (3,), "groups": 4, "size": (9,)},
+}
+
+
+QUICK = ("depthwise, strided", "one point, strided", "ordinary, strided")
+
+
+def slowly(name):
+    """All but a few take their time."""
+    return pytest.param(name, marks=[] if name in QUICK else [pytest.mark.soak])
+
+
+@pytest.mark.parametrize("name", [slowly(name) for name in CONVOLUTIONS])
+def test_convolutions(name):
+    given = CONVOLUTIONS[name]
+    size, groups = given.get("size", (7, 6)), given.get("groups", 1)
+    padding, ones = given.get("padding", "SAME"), (1,) * len(size)
+    if padding == "SAME" and "spacing" in given:
+        padding = tuple((k - 1, k // 2) for k in given["kernel"])
+    kernel = normal(*given["kernel"], 4 // groups, given.get("out", 4))
+    dims = ("NHWC", "HWIO", "NHWC") if len(size) == 2 else ("NWC", "WIO", "NWC")
+
+    def fn(x, kernel):
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            given.get("stride", ones),
+            padding,
+            given.get("spacing", ones),
+            given.get("dilation", ones),
+            dims,
+            groups,
+        )
+
+    assert_same(fn, normal(2, *size, 4), kernel)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("dims", [("NCHW", "OIHW", "NCHW"), ("NHWC", "OHWI", "NCHW")])
+def test_other_layouts(dims):
+    x = normal(2, 4, 7, 6) if dims[0] == "NCHW" else normal(2, 7, 6, 4)
+    for groups, space in ((4, (3, 3)), (1, (1, 1)), (1, (3, 3))):
+        kernel = (
+            normal(4, 4 // groups, *space) if dims[1] == "OIHW" else normal(4, *space, 4 // groups)
+        )
+        fn = lambda x, k, g=groups: lax.conv_general_dilated(  # noqa: E731
+            x, k, (2, 1), "SAME", dimension_numbers=dims, feature_group_count=g
+        )
+        assert_same(fn, x, kernel)
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "padding"),
+    [
+        pytest.param(*case, marks=[pytest.mark.soak] if i else [])
+        for i, case in enumerate(
+            itertools.product([(3, 3), (2, 2)], [(2, 2), (1, 2)], ["SAME", "VALID"])
+        )
+    ],
+)
+def test_max_pooling_and_which_of_equal_values_keeps_the_gradient(window, stride, padding):
+    fn = lambda x: nn.max_pool(x, window, stride, padding)  # noqa: E731
+    x = normal(2, 7, 6, 3)
+    # Rounded, many values of a window are equal.
+    for values in (x, jnp.round(x)):
+        gradient = jax.grad(lambda x: jnp.sum(fn(x) @ jnp.arange(3.0)))
+        expected = jax.jit(gradient)(values)
+        found = jax.jit(attrax.for_cpu(gradient))
+        np.testing.assert_allclose(found(values), expected, rtol=0, atol=1e-12)
+        assert primitives(found, values)["select_and_scatter_add"] == 0
+        assert primitives(gradient, values)["select_and_scatter_add"] == 1
+
+
+class Network(nn.Module):
+    """A stem, depthwise and pointwise convolutions, max-pooling, in a batch of one."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = jnp.tanh(nn.Conv(4, (3, 3), (2, 2), name="stem")(x))
+        x = jnp.tanh(nn.Conv(4, (3, 3), feature_group_count=4, name="depthwise")(x))
+        x = nn.max_pool(jnp.tanh(nn.Conv(6, (1, 1), name="pointwise")(x)), (2, 2), (2, 2))
+        return nn.Dense(3, name="head")(x.mean((0, 1)))
+
+
+@pytest.fixture(scope="module")
+def model():
+    with jax.enable_x64(True):
+        module = Network(parent=None)
+        x = normal(12, 10, 3)
+        variables = jax.jit(module.init)(jax.random.key(0), x)
+        variables = jax.tree.map(lambda leaf: leaf.astype("float64"), variables)
+        return attrax.from_linen(module, variables), x
+
+
+def explain(model, x):
+    fn = lambda x: attrax.scores.logit(1)(model(x))  # noqa: E731
+    return attrax.integrated_gradients(fn, x, rule=attrax.quadrature.midpoint(6), batch_size=4)
+
+
+def test_an_attribution_inside_of_its_loop(model):
+    model, x = model
+    expected = jax.jit(explain)(model, x)
+    fast = jax.jit(attrax.for_cpu(explain))
+    np.testing.assert_allclose(fast(model, x), expected, rtol=0, atol=1e-12)
+    counts = primitives(fast, model, x)
+    assert counts["feature_group_count=4"] == counts["select_and_scatter_add"] == 0
+    assert primitives(explain, model, x)["feature_group_count=4"] > 0
+
+
+@pytest.mark.soak
+def test_the_derivative_of_an_attribution_and_attributions_of_a_batch(model):
+    model, x = model
+    loss = lambda explain: jax.grad(lambda model, x: jnp.sum(explain(model, x) ** 2))  # noqa: E731
+    for found, wanted in zip(
+        jax.tree.leaves(jax.jit(loss(attrax.for_cpu(explain)))(model, x)),
+        jax.tree.leaves(jax.jit(loss(explain))(model, x)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-11)
+    mapped = jax.jit(jax.vmap(attrax.for_cpu(explain), (None, 0)))(model, jnp.stack([x, -x]))
+    np.testing.assert_allclose(mapped[0], jax.jit(explain)(model, x), rtol=0, atol=1e-12)
+
+
+def test_a_model_stays_a_model_with_the_same_layers(model):
+    model, x = model
+    fast = attrax.for_cpu(model)
+    assert isinstance(fast, attrax.Model)
+    names = [layer.name for layer in attrax.layers(model, x)]
+    found = [layer.name for layer in attrax.layers(fast, x)]
+    assert set(names) <= set(found)
+    z, tail = attrax.cut(fast, x, at="depthwise")
+    np.testing.assert_allclose(z, attrax.capture(model, x, at="depthwise"), rtol=0, atol=1e-13)
+    np.testing.assert_allclose(tail(z), model(x), rtol=0, atol=1e-13)
+    # The weights are inputs of the compiled program, and a second call finds its trace.
+    traces = 0
+
+    @jax.jit
+    def call(model, x):
+        nonlocal traces
+        traces += 1
+        return model(x)
+
+    call(fast, x), call(attrax.for_cpu(model), 2 * x)
+    assert traces == 1
+
+
+@pytest.mark.parametrize("derivatives", [False, pytest.param(True, marks=pytest.mark.soak)])
+def test_programs_inside_of_programs(derivatives):
+    kernel = normal(3, 3, 1, 4)
+    conv = lambda x: lax.conv_general_dilated(  # noqa: E731
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=4
+    )
+
+    def fn(x):
+        x, ys = lax.scan(lambda c, _: (jnp.tanh(conv(c)), c[0, 0, 0]), x, None, length=2)
+        x = lax.cond(x.sum() > 0, lambda x: jax.jit(conv)(x), lambda x: -conv(x), x)
+        return jax.checkpoint(lambda x: jnp.tanh(conv(x)))(x).sum() + ys.sum()
+
+    x = normal(1, 5, 4, 4)
+    np.testing.assert_allclose(jax.jit(attrax.for_cpu(fn))(x), fn(x), rtol=0, atol=1e-11)
+    if derivatives:
+        assert_same(lambda x: fn(x)[None], x)
+    counted = lambda x: lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, conv(c[1])), (0, x))  # noqa: E731
+    found = jax.jit(attrax.for_cpu(counted))(x)
+    np.testing.assert_allclose(found[1], counted(x)[1], rtol=0, atol=1e-11)
+    for program in (fn, counted):
+        assert primitives(attrax.for_cpu(program), x)["conv_general_dilated"] == 0
+
+
+def test_what_is_not_slow_stays_as_it_is():
+    def fn(x, w):
+        return jnp.tanh(x @ w), {"integers": jnp.arange(3), "text": "kept"}
+
+    x, w = normal(4, 5), normal(5, 2)
+    y, rest = attrax.for_cpu(fn)(x, w)
+    np.testing.assert_array_equal(y, fn(x, w)[0])
+    assert rest["text"] == "kept" and rest["integers"].tolist() == [0, 1, 2]
+    counts = lax.conv_general_dilated(
+        jnp.ones((1, 1, 3), int), jnp.ones((1, 1, 2), int), (1,), "SAME"
+    )
+    whole = lambda x: lax.conv_general_dilated(x, jnp.ones((1, 1, 2), int), (1,), "SAME")  # noqa: E731
+    np.testing.assert_array_equal(attrax.for_cpu(whole)(jnp.ones((1, 1, 3), int)), counts)
+
+
+def test_other_dtypes_keep_theirs():
+    kernel = normal(3, 3, 1, 4).astype(jnp.bfloat16)
+    conv = lambda x: lax.conv_general_dilated(  # noqa: E731
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=4
+    )
+    x = normal(1, 5, 4, 4).astype(jnp.bfloat16)
+    found = attrax.for_cpu(conv)(x)
+    assert found.dtype == jnp.bfloat16
+    exact = conv(x).astype("float32")
+    np.testing.assert_allclose(found.astype("float32"), exact, atol=2e-2 * float(abs(exact).max()))
+
+
+def test_only_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    fn = lambda x: x  # noqa: E731
+    assert attrax.for_cpu(fn) is fn
+
+
+def test_it_must_be_a_function():
+    with pytest.raises(TypeError, match="`fn` must be a function; got float"):
+        attrax.for_cpu(1.0)
