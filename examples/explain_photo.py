@@ -87,8 +87,10 @@ predict = jax.jit(lambda model, x: model(x))
 gradient = jax.jit(lambda model, x, i, j: attrax.gradient(_explained(model, i, j), x))
 
 integrate = jax.jit(
-    lambda model, x, i, j, rule: attrax.integrated_gradients(
-        _explained(model, i, j), x, rule=rule, batch_size=GRADIENTS_AT_ONCE
+    attrax.for_cpu(
+        lambda model, x, i, j, rule: attrax.integrated_gradients(
+            _explained(model, i, j), x, rule=rule, batch_size=GRADIENTS_AT_ONCE
+        )
     )
 )
 
@@ -99,7 +101,9 @@ measure_gap = jax.jit(
 )
 
 compare_channels = jax.jit(
-    lambda model, x, i, j, key: channel_attributions(_explained(model, i, j), x, key=key)
+    attrax.for_cpu(
+        lambda model, x, i, j, key: channel_attributions(_explained(model, i, j), x, key=key)
+    )
 )
 
 cut = jax.jit(lambda model, x, at: attrax.cut(model, x, at=at), static_argnames="at")
