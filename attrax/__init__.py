@@ -19,6 +19,11 @@ from ._channels import ChannelRanking as ChannelRanking
 from ._channels import channels as channels
 from ._channels import positions as positions
 from ._channels import rank_channels as rank_channels
+from ._concepts import SignificanceTest as SignificanceTest
+from ._concepts import concept_sensitivity as concept_sensitivity
+from ._concepts import tcav_magnitude as tcav_magnitude
+from ._concepts import tcav_score as tcav_score
+from ._concepts import tcav_significance as tcav_significance
 from ._conductance import conductance as conductance
 from ._conductance import double_reverse as double_reverse
 from ._conductance import internal_influence as internal_influence
@@ -41,6 +46,8 @@ from ._important import idgi as idgi
 from ._influence import influence as influence
 from ._integrated import integrated_gradients as integrated_gradients
 from ._integrated import path_integrated_gradients as path_integrated_gradients
+from ._interactions import integrated_hessian_product as integrated_hessian_product
+from ._interactions import integrated_hessians as integrated_hessians
 from ._models import Model as Model
 from ._models import as_model as as_model
 from ._models import unbatched as unbatched

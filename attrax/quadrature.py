@@ -13,6 +13,7 @@ summed; it knows nothing of gradients. `n` is always the number of evaluations.
 | `gauss_legendre(n)` | 2n - 1 | spectral |
 | `gauss_kronrod(2m + 1)` | 3m + 1 (3m + 2 if m is odd) | spectral |
 
+`gauss_logarithmic(n)` integrates against `-log t` instead, for `attrax.integrated_hessians`.
 On a piecewise linear network the gradient jumps along the path, and every rule is of first order.
 """
 
@@ -26,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from . import _checks, _kronrod
+from . import _checks, _kronrod, _logarithmic
 from ._composite import composite as composite
 
 
@@ -253,6 +254,27 @@ def gauss_kronrod(n: int) -> Rule:
     coarse = np.zeros(n)
     coarse[1::2] = gauss.weights
     return Rule(nodes, weights, coarse)
+
+
+@_factory
+def gauss_logarithmic(n: int) -> Rule:
+    """The n nodes for an integral against `-log t`, exact to degree 2n - 1; none at an end.
+
+    `integral_0^1 -log(t) f(t) dt`, which is also `integral_0^1 integral_0^1 f(r s) dr ds`
+
+    The product of two times that are uniform on [0, 1] has the density `-log t`: n nodes do what
+    a double integral would do with n^2. It is no rule for an ordinary integral over the path.
+
+    Example:
+        >>> rule = gauss_logarithmic(2)
+        >>> round(float(rule.weights @ rule.nodes**3), 12)  # 1/4 of 1/4
+        0.0625
+
+    References:
+        Gautschi (1982), doi:10.1137/0903018, the modified Chebyshev algorithm, from the moments of
+        Legendre polynomials.
+    """
+    return Rule(*_logarithmic.nodes_and_weights(n))
 
 
 @_factory

@@ -79,6 +79,23 @@ def _neuron(fn: Callable[..., Any], x: Any) -> Any:
     return attrax.neuron_conductance(lambda y: y, split, x, neuron=1, rule=_RULE, batch_size=2)
 
 
+def _interaction(fn: Callable[..., Any], x: Any) -> Any:
+    return attrax.integrated_hessian_product(
+        fn, x, jax.tree.map(jnp.cos, x), rule=quadrature.gauss_logarithmic(3), batch_size=2
+    )
+
+
+def _interactions(fn: Callable[..., Any], x: Any) -> Any:
+    """The sums of the rows of the whole matrix."""
+    matrix = attrax.integrated_hessians(fn, x, rule=quadrature.gauss_logarithmic(2), batch_size=2)
+
+    def sums(leaf: jax.Array, rows: Any) -> jax.Array:
+        behind = lambda block: tuple(range(leaf.ndim, block.ndim))  # noqa: E731
+        return sum(jnp.sum(block, axis=behind(block)) for block in jax.tree.leaves(rows))
+
+    return jax.tree.map(sums, x, matrix)
+
+
 def _path(path: Any, rule: quadrature.Rule) -> Callable[..., Any]:
     return lambda fn, x: attrax.path_integrated_gradients(fn, x, path=path, rule=rule, batch_size=2)
 
@@ -130,6 +147,9 @@ METHODS = (
     ),
     # One neuron of a batch is a neuron of its first example.
     _row("neuron_conductance, one", _neuron, "jit vmap grad"),
+    _row("integrated_hessian_product", _interaction, "jit vmap grad batch_sum"),
+    # The matrix of a batch pairs features of different examples.
+    _row("integrated_hessians", _interactions, "jit vmap grad"),
 )
 
 

@@ -22,10 +22,12 @@ PROJECT = Path(__file__).parents[1]
 LEVELS = (
     ("_types",),
     ("_checks", "_taps", "_program"),
-    ("_kronrod", "_composite", "quadrature", "_blur", "_tokenwise", "paths", "scores"),
+    ("_kronrod", "_logarithmic", "_composite", "quadrature"),
+    ("_blur", "_tokenwise", "paths", "scores"),
     ("_names", "_models", "_cuts", "_cpu", "_accumulate"),
     ("_gradient", "_integrated", "_influence", "_noise", "_expected", "_conductance"),
     ("_guided", "_important", "_decision", "_cam", "_fullgrad", "_attention"),
+    ("_interactions", "_concepts"),
     ("metrics", "_channels", "_strongest"),
 )
 # Loaded on first use. They import from any level, and the levels import them inside functions only.
