@@ -15,6 +15,7 @@ from ._cam import hires_cam as hires_cam
 from ._cam import layer_cam as layer_cam
 from ._cam import score_cam as score_cam
 from ._cam import upsample as upsample
+from ._certified import certified_integrated_gradients as certified_integrated_gradients
 from ._channels import ChannelRanking as ChannelRanking
 from ._channels import channels as channels
 from ._channels import positions as positions
@@ -64,22 +65,28 @@ from ._types import Estimate as Estimate
 
 if TYPE_CHECKING:
     from . import plot as plot
+    from . import visualise as visualise
     from ._linen import from_linen as from_linen
     from ._nnx import from_nnx as from_nnx
 
 __version__ = "0.1.0"
 
-_LAZY = {"from_linen": "._linen", "from_nnx": "._nnx", "plot": ".plot"}
+_LAZY = {
+    "from_linen": "._linen",
+    "from_nnx": "._nnx",
+    "plot": ".plot",
+    "visualise": ".visualise",
+}
 
 
 def __getattr__(name: str):
-    """Load what needs flax or matplotlib on first use."""
+    """Load what needs flax, optax or matplotlib on first use."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
     module = import_module(_LAZY[name], __name__)
-    return module if name == "plot" else getattr(module, name)
+    return module if _LAZY[name] == f".{name}" else getattr(module, name)
 
 
 def __dir__() -> list[str]:

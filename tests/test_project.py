@@ -28,10 +28,10 @@ LEVELS = (
     ("_gradient", "_integrated", "_influence", "_noise", "_expected", "_conductance"),
     ("_guided", "_important", "_decision", "_cam", "_fullgrad", "_attention"),
     ("_interactions", "_concepts"),
-    ("metrics", "_channels", "_strongest"),
+    ("metrics", "_certified", "_channels", "_strongest"),
 )
 # Loaded on first use. They import from any level, and the levels import them inside functions only.
-SIDE = ("_linen", "_nnx", "plot")
+SIDE = ("_linen", "_nnx", "plot", "visualise")
 
 ORDER = {name: place for place, name in enumerate(name for level in LEVELS for name in level)}
 
