@@ -244,8 +244,8 @@ def _gaps(
 def _leading(xs: PyTree, others: PyTree) -> int:
     """The number of examples."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves((xs, others))]
-    sizes = {shape[0] if shape else None for shape in shapes}
-    if len(sizes) != 1 or None in sizes:
+    sizes = {shape[0] if shape else -1 for shape in shapes}
+    if len(sizes) != 1 or -1 in sizes:
         raise ValueError(
             "`xs`, `baselines` and `aux` must have one leading axis, the examples; got shapes "
             f"{', '.join(map(str, shapes))}."

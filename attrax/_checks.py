@@ -67,13 +67,14 @@ def scalar_valued(fn: ScalarFn, name: str = "`fn`") -> ScalarFn:
         value = fn(x)
         if not jax.tree_util.all_leaves([value]):
             raise ValueError(
-                f"{name} must return a scalar; got a {type(value).__name__}. Return one score, such "
-                "as `attrax.scores.logit(i)(outputs)`."
+                f"{name} must return a scalar; got a {type(value).__name__}. Return one score, "
+                "such as `attrax.scores.logit(i)(outputs)`."
             )
         if jnp.shape(value) != ():
             raise ValueError(
-                f"{name} must return a scalar; got shape {jnp.shape(value)}. Choose one output with "
-                "a score, such as `attrax.scores.logit(i)`, and map over a batch with `jax.vmap`."
+                f"{name} must return a scalar; got shape {jnp.shape(value)}. Choose one output "
+                "with a score, such as `attrax.scores.logit(i)`, and map over a batch with "
+                "`jax.vmap`."
             )
         if not jnp.issubdtype(_dtype(value, "fn"), jnp.floating):
             raise ValueError(f"{name} must return a floating scalar; got {_dtype(value, 'fn')}.")

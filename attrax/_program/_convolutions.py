@@ -123,7 +123,7 @@ def _convolution(eqn: Any) -> Rewrite | None:
     def change(lhs: Any, rhs: Any) -> Any:
         x = jnp.transpose(lhs, _channels_last(dims.lhs_spec))
         y = inner(x, jnp.transpose(rhs, _kernel_order(dims)))
-        y = jnp.transpose(y, np.argsort(_channels_last(dims.out_spec)))
+        y = jnp.transpose(y, np.argsort(_channels_last(dims.out_spec)).tolist())
         return y.astype(out.dtype)
 
     return change
