@@ -47,6 +47,7 @@ def certified_integrated_gradients(
     together, and their new nodes run in chunks of `batch_size` rows. Every evaluation of a coarser
     rule is used again. On piecewise linear networks rules converge slowly, and a tight tolerance
     may not be met: then `converged` is False, and value and estimate are those of the finest rule.
+    So it is where a gradient on the line is not finite.
 
     Args:
         fn: `fn(x, *aux) -> scalar`, of one example. A class index goes into `aux`, not into a
@@ -63,8 +64,9 @@ def certified_integrated_gradients(
 
     Returns:
         A `Certified`: `value` like `xs`; the others `(N,)`. `evaluations` counts gradients;
-        `completeness_gap` costs two evaluations of `fn` more. Not differentiable in reverse mode:
-        the number of steps depends on values. For a loss use `attrax.integrated_gradients`.
+        `completeness_gap` costs two evaluations of `fn` more. Not differentiable in reverse mode
+        under `jax.jit`: the number of steps depends on values. For a loss use
+        `attrax.integrated_gradients`.
 
     Raises:
         TypeError: when `xs` is not floating.
@@ -86,6 +88,7 @@ def certified_integrated_gradients(
     xs = _checks.floating(xs, "xs")
     baselines = _checks.baseline_like(baselines, xs)
     size = _leading(xs, (baselines, aux))
+    aux = jax.tree.map(jnp.asarray, aux)
     tolerances = _tolerances(tolerance, size, xs)
     if max_evaluations not in LEVELS[1:]:
         raise ValueError(
@@ -110,7 +113,7 @@ def certified_integrated_gradients(
         evaluations=jnp.zeros(size, jnp.int32),
     )
     for level, n in enumerate(levels):
-        active = state.error > tolerances
+        active = state.error > tolerances if level else jnp.ones(size, bool)
         sums = _add_nodes(slope, state.sums, active, _new_nodes(levels, level), batch_size)
         state = _settle(state._replace(sums=sums), steps, active, level, n)
     value = cast_like(state.value, xs)
@@ -119,7 +122,7 @@ def certified_integrated_gradients(
         error_estimate=state.error,
         completeness_gap=_gaps(fn, value, xs, baselines, aux, batch_size),
         evaluations=state.evaluations,
-        converged=state.error <= tolerances,
+        converged=(state.error <= tolerances) & jnp.isfinite(state.error),
     )
 
 
@@ -197,11 +200,12 @@ def _settle(state: _State, steps: PyTree, active: Array, level: int, n: int) -> 
     scale = _magnitude(fine)
     apart = _magnitude(jax.tree.map(jnp.subtract, fine, coarse))
     # Of an attribution of nothing but zeros there is no relative error; it is exact if both are.
-    difference = jnp.where(apart > 0, apart / jnp.where(scale > 0, scale, 1), 0)
-    difference = jnp.where((scale > 0) | (apart == 0), difference, jnp.inf)
+    # One that is not finite has no error that could be known, and never converges.
+    difference = jnp.where(apart == 0, 0, apart / jnp.where(apart == 0, 1, scale))
+    difference = jnp.where(jnp.isnan(difference), jnp.inf, difference)
     before = jnp.where(level == 0, difference, state.difference)
     decay = difference / jnp.where(before > 0, before, 1)
-    error = difference * jnp.minimum(1, 20 * decay)
+    error = jnp.where(jnp.isinf(difference), jnp.inf, difference * jnp.minimum(1, 20 * decay))
     error = jnp.maximum(error, _rounding(difference.dtype))
 
     def chosen(new: Array, old: Array) -> Array:

@@ -94,7 +94,9 @@ def tcav_score(sensitivities: Array) -> Array:
         Kim et al. (2018), arXiv:1711.11279, equation 2.
     """
     values = _sample(sensitivities, "sensitivities")
-    return jnp.mean(values > 0, dtype=values.dtype)
+    # NaN stays NaN: it is not an example that speaks against the class.
+    counts = jnp.where(jnp.isnan(values), values, (values > 0).astype(values.dtype))
+    return jnp.mean(jax.lax.stop_gradient(counts))
 
 
 def tcav_magnitude(sensitivities: Array) -> Array:
@@ -191,8 +193,19 @@ def tcav_significance(scores: Array, random_scores: Array) -> SignificanceTest:
     certain = jnp.where(difference == 0, 0, jnp.copysign(jnp.inf, difference))
     statistic = jnp.where(still, certain, difference / jnp.sqrt(jnp.where(still, 1, total)))
     # The incomplete beta function has no derivative with respect to the degrees of freedom.
-    tail, half = jax.lax.stop_gradient((degrees / (degrees + statistic**2), degrees / 2))
-    return SignificanceTest(statistic, degrees, jax.scipy.special.betainc(half, 0.5, tail))
+    p_value = _two_sided(*jax.lax.stop_gradient((statistic, degrees)))
+    return SignificanceTest(statistic, degrees, p_value)
+
+
+def _two_sided(statistic: Array, degrees: Array) -> Array:
+    """The probability of a statistic at least as large, of Student's distribution."""
+    square, half = statistic**2, degrees / 2
+    # Where the statistic is small, 1 - t^2 / (...) has no digits left for it, and t^2 / (...) has.
+    small = square < degrees
+    share = jnp.where(small, square, 0) / (degrees + jnp.where(small, square, 0))
+    body = jax.scipy.special.betainc(0.5, half, share)
+    tail = jax.scipy.special.betainc(half, 0.5, degrees / (degrees + square))
+    return jnp.where(small, 1 - body, tail)
 
 
 def _moments(sample: Array) -> tuple[Array, Array]:

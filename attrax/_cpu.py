@@ -33,13 +33,15 @@ def for_cpu(fn: Callable[..., Any]) -> Callable[..., Any]:
     Give it the whole function that is compiled, the attribution included, so that it sees the
     derivatives as well: `jax.jit(attrax.for_cpu(explain))`. Given a model alone, only the forward
     pass is rewritten; derivatives then follow from what it is replaced by. What stands inside of a
-    function with its own derivative rule is rewritten in its value and not in its rule.
+    function with its own derivative rule is rewritten in its value and not in its rule; what stands
+    inside of `jax.shard_map` is left as it is: there call `for_cpu` inside.
 
     On other backends it returns `fn`: there XLA does better. The backend is the one that
     `jax.default_backend()` names when `for_cpu` is called.
 
     Args:
-        fn: any function of pytrees of arrays, or an `attrax.Model`.
+        fn: any function of pytrees of arrays, or an `attrax.Model`. A callable that holds arrays is
+            to be given as `attrax.as_model(fn)`, so that they stay inputs of the program.
 
     Returns:
         A function of the same arguments; of a `Model` again a `Model`, with the same weights and

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from . import _checks
@@ -183,10 +184,10 @@ def _logarithmic(rule: Any) -> Any:
     Against `-log t` the mean of t is 1/4, in an ordinary integral 1/2. Both kinds have weights that
     sum to 1, and the wrong kind would give numbers that look right. Traced tables are not seen.
     """
-    known = isinstance(rule, Rule) and isinstance(rule.nodes, np.ndarray)
-    if known and isinstance(rule.weights, np.ndarray):
-        mean = float(rule.weights @ rule.nodes)
-        if mean >= 3 / 8:
+    traced = isinstance(rule, Rule) and any(isinstance(t, Tracer) for t in jax.tree.leaves(rule))
+    if isinstance(rule, Rule) and not traced:
+        mean = float(np.asarray(rule.weights) @ np.asarray(rule.nodes))
+        if abs(mean - 1 / 4) > 1 / 16:
             raise ValueError(
                 "`rule` must be one for integrals against -log(t), where the mean of t is 1/4; got "
                 f"the mean {mean:.3g}. Take `attrax.quadrature.gauss_logarithmic({rule.n})`."

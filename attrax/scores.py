@@ -240,10 +240,12 @@ def one_of(*scores: Score) -> Callable[[Index], Score]:
     """Several scores as one whose index may be mapped: `i -> scores[i]`.
 
     `jax.vmap` over the index explains all of them from one forward pass: K scores cost 1 + K
-    forward passes, not 2 K.
+    forward passes, not 2 K. Mapped, all are differentiated, and one whose derivative is infinite
+    makes the others NaN.
 
     Raises:
-        ValueError: when there is no score, or when one of them does not return a scalar.
+        ValueError: when there is no score, when one of them does not return a scalar, or when an
+            index that is not traced is out of range.
 
     Example:
         >>> choose = one_of(logit(0), lambda y: y @ y)
@@ -259,9 +261,15 @@ def one_of(*scores: Score) -> Callable[[Index], Score]:
         _index(i)
 
         def score(y: Any) -> Array:
-            values = [score(y) for score in checked]
-            dtype = wide_dtype(*(value.dtype for value in values))
-            return _entry(jnp.stack([value.astype(dtype) for value in values]), i)
+            dtype = wide_dtype(*(jax.eval_shape(score, y).dtype for score in checked))
+            # A choice, not a sum with zeros: 0 x inf of a score that is not chosen is NaN.
+            branches = [lambda y, score=score: score(y).astype(dtype) for score in checked]
+            if not isinstance(i, jax.Array):
+                return branches[_static(i, len(branches), "there are {} scores")](y)
+            guarded = [_guarded(leaf, i, None, len(branches)) for leaf in jax.tree.leaves(y)]
+            index = guarded[0][1]
+            y = jax.tree.unflatten(jax.tree.structure(y), [leaf for leaf, _ in guarded])
+            return jax.lax.switch(index, branches, y)
 
         return score
 
@@ -318,16 +326,27 @@ def _at(y: Array, index: int | Array, axis: int) -> Array:
     return jax.lax.dynamic_index_in_dim(y, index, axis, keepdims=False)
 
 
-def _guarded(y: Array, i: Index, axis: int) -> tuple[Array, int | Array]:
-    """`y`, all NaN where the traced index i is out of range, and the index made safe."""
-    size = y.shape[axis]
+def _guarded(y: Array, i: Index, axis: int | None, size: int = 0) -> tuple[Array, int | Array]:
+    """`y`, all NaN where the traced index i is out of range, and the index made safe.
+
+    The range is that of `axis`, or `size` where there is none.
+    """
+    size = size if axis is None else y.shape[axis]
     if not isinstance(i, jax.Array):
-        index = operator.index(i)
-        if not 0 <= index < size:
-            raise ValueError(f"index {index} is out of range: outputs have {size} entries.")
-        return y, index
+        return y, _static(i, size, "outputs have {} entries")
     # Narrow integers cannot be compared with a large size.
     index = i.astype(jnp.int32) if i.dtype.itemsize < 4 else i
     inside = (index >= 0) & (index < size)
+    index = jnp.clip(index, 0, size - 1)
+    if not jnp.issubdtype(jnp.result_type(y), jnp.floating):
+        return y, index
     # A product, not a selection: its derivative is NaN, too, in every entry.
-    return y * jnp.where(inside, 1, jnp.nan).astype(y.dtype), jnp.clip(index, 0, size - 1)
+    return y * jnp.where(inside, 1, jnp.nan).astype(jnp.result_type(y)), index
+
+
+def _static(i: Any, size: int, have: str) -> int:
+    """The index i, which is not traced, provided that it is in range."""
+    index = operator.index(i)
+    if not 0 <= index < size:
+        raise ValueError(f"index {index} is out of range: {have.format(size)}.")
+    return index

@@ -148,6 +148,30 @@ def test_nothing_to_attribute_is_exact():
 
 
 @pytest.mark.parametrize(
+    "fn", [lambda x: jnp.sum(jnp.sqrt(x)), lambda x: jnp.sqrt(jnp.sum(x**2))], ids=["inf", "nan"]
+)
+def test_what_is_not_finite_never_converges(fn):
+    """Both have no finite gradient at the baseline, which is a node."""
+    found = explained(fn, max_evaluations=17)(jnp.abs(XS), tolerance=1e-2)
+    assert not found.converged.any()
+    assert np.isinf(found.error_estimate).all()
+    assert (found.evaluations == 17).all()
+
+
+def test_a_tolerance_without_end_still_evaluates():
+    tolerance = np.where(np.arange(12) < 6, np.inf, 0.1)
+    found = explained(smooth)(XS, BASELINES, CLASSES, tolerance=tolerance)
+    assert (found.evaluations >= 9).all() and found.converged.all()
+
+
+def test_further_arguments_may_be_numpy_arrays():
+    found = attrax.certified_integrated_gradients(
+        lambda x, i: x[i] ** 3, jnp.ones((2, 3)), None, np.array([0, 2]), tolerance=1e-3
+    )
+    np.testing.assert_allclose(found.value, [[1, 0, 0], [0, 0, 1]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"tolerance": 1e-7}, r"`tolerance` must be at least 9\.5e-07"),

@@ -286,6 +286,55 @@ def test_other_dtypes_keep_theirs():
     np.testing.assert_allclose(found.astype("float32"), exact, atol=2e-2 * float(abs(exact).max()))
 
 
+def test_sums_are_kept_in_float32():
+    """Terms of opposite sign that are too large for float16 cancel, as in XLA's own sum."""
+    x = jnp.full((1, 2, 4), 300.0, jnp.float16)
+    kernel = jnp.stack([jnp.full((1, 4), 300.0), jnp.full((1, 4), -300.0)]).astype(jnp.float16)
+    conv = lambda x: lax.conv_general_dilated(  # noqa: E731
+        x, kernel, (1,), "VALID", dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=4
+    )
+    np.testing.assert_array_equal(attrax.for_cpu(conv)(x), np.zeros((1, 1, 4)))
+    assert attrax.for_cpu(conv)(x).dtype == jnp.float16
+
+
+def test_large_windows_are_left_alone():
+    pool = jax.grad(lambda x: nn.max_pool(x, (12, 12)).sum())
+    assert primitives(attrax.for_cpu(pool), normal(1, 12, 12, 2))["select_and_scatter_add"] == 1
+    blur = lambda x: lax.conv_general_dilated(  # noqa: E731
+        x, jnp.ones((25, 25, 1, 4)), (1, 1), "SAME", None, None, ("NHWC", "HWIO", "NHWC"), 4
+    )
+    assert primitives(attrax.for_cpu(blur), normal(1, 5, 5, 4))["conv_general_dilated"] == 1
+
+
+def test_inside_of_a_shard_map_it_is_left_as_it_is():
+    kernel = normal(3, 3, 1, 4)
+    conv = lambda x: lax.conv_general_dilated(  # noqa: E731
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=4
+    )
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("d")
+    mapped = jax.shard_map(conv, mesh=mesh, in_specs=spec, out_specs=spec)
+    x = normal(2, 5, 4, 4)
+    found = jax.jit(attrax.for_cpu(mapped))(x)
+    np.testing.assert_allclose(found, conv(x), rtol=0, atol=1e-12)
+
+
+def test_functions_with_a_rule_of_their_own_keep_it():
+    kernel = normal(3, 3, 1, 4)
+
+    @jax.custom_vjp
+    def conv(x):
+        return lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", None, None, ("NHWC", "HWIO", "NHWC"), 4
+        )
+
+    conv.defvjp(lambda x: (conv(x), None), lambda _, g: (3 * g,))
+    x = normal(1, 5, 4, 4)
+    fast = attrax.for_cpu(conv)
+    np.testing.assert_allclose(fast(x), conv(x), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(jax.grad(lambda x: fast(x).sum())(x), jnp.full_like(x, 3))
+
+
 def test_only_on_a_cpu(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     fn = lambda x: x  # noqa: E731

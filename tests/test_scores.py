@@ -208,9 +208,20 @@ def test_one_of_several_scores():
     assert choose(1)(jnp.asarray(Y)) == pytest.approx(np.log(np.exp(Y).sum()), rel=1e-6)
     narrow = scores.one_of(scores.logit(2), lambda y: y[0])(1)(jnp.asarray(Y, jnp.bfloat16))
     assert narrow.dtype == jnp.float32
-    assert np.isnan(choose(jnp.array(3))(jnp.asarray(Y)))
-    with pytest.raises(ValueError, match="index 3 is out of range: outputs have 3 entries"):
+    traced = jax.jit(lambda i: jax.value_and_grad(choose(i))(jnp.asarray(Y)))
+    value, slope = traced(1)
+    np.testing.assert_allclose(slope, P, rtol=1e-5)
+    value, slope = traced(3)
+    assert np.isnan(value) and np.isnan(slope).all()
+    with pytest.raises(ValueError, match="index 3 is out of range: there are 3 scores"):
         choose(3)(jnp.asarray(Y))
+
+
+@pytest.mark.parametrize("index", [0, jnp.array(0)])
+def test_a_score_that_is_not_chosen_does_nothing(index):
+    choose = scores.one_of(scores.logit(0), lambda y: jnp.log(y[1]))
+    slope = jax.grad(choose(index))(jnp.array([1.0, 0.0]))
+    np.testing.assert_array_equal(slope, [1.0, 0.0])
 
 
 def test_refusals_of_one_of():

@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def rewritten(jaxpr: Any, args: Sequence[Any]) -> list[Any]:
     waiting: list[Any] = []
     for eqn in opened.eqns:
         change = _rule(eqn)
-        if change is None and not any(map(_is_slow, bodies_of(eqn))):
+        if change is None and not any(map(_is_slow, _bodies(eqn))):
             waiting.append(eqn)
             continue
         env.bind(jaxpr, waiting)
@@ -54,9 +54,13 @@ def _rewritten_body(body: Any) -> Any:
 
 def _is_slow(jaxpr: Any) -> bool:
     return any(
-        _rule(eqn) is not None or any(map(_is_slow, bodies_of(eqn)))
-        for eqn in open_jaxpr(jaxpr).eqns
+        _rule(eqn) is not None or any(map(_is_slow, _bodies(eqn))) for eqn in open_jaxpr(jaxpr).eqns
     )
+
+
+def _bodies(eqn: Any) -> Iterator[Any]:
+    """The programs inside that can be traced alone: one of `shard_map` needs its mesh's axes."""
+    return iter(()) if eqn.primitive.name == "shard_map" else bodies_of(eqn)
 
 
 def _rule(eqn: Any) -> Rewrite | None:
@@ -106,7 +110,11 @@ def _convolution(eqn: Any) -> Rewrite | None:
     features = rhs.shape[dims.rhs_spec[0]] // groups, rhs.shape[dims.rhs_spec[1]]
     turned = _kernel_order(dims) != tuple(range(rhs.ndim))
     if groups > 1 and math.prod(features) <= _FEW:
-        inner = lambda x, k: _shifted_products(x, k, window, groups)  # noqa: E731
+        if math.prod(window.kernel) > _MOST_POINTS:
+            return None
+        # Sums in float32 or wider, as XLA keeps them; `change` casts to the dtype of the output.
+        wide = functools.partial(jnp.asarray, dtype=jnp.promote_types(out.dtype, np.float32))
+        inner = lambda x, k: _shifted_products(wide(x), wide(k), window, groups)  # noqa: E731
     elif groups > 1:
         return None
     elif all(size == 1 for size in window.kernel):
@@ -131,6 +139,12 @@ def _convolution(eqn: Any) -> Rewrite | None:
 
 _FEW = 4
 """Features of one group, in times out, up to which products beat XLA's grouped convolution."""
+
+_MOST_POINTS = 512
+"""Points of a kernel up to which the program, which has a term for each, compiles in seconds."""
+
+_MOST_POOLED = 64
+"""The same for a window of max-pooling, whose terms are as large as its input."""
 
 
 def _channels_last(spec: Sequence[int]) -> tuple[int, ...]:
@@ -305,6 +319,8 @@ def _max_pool_gradient(eqn: Any) -> Rewrite | None:
     names = ("select_prim", "window_dimensions", "window_strides", "padding")
     if p["select_prim"].name != "ge" or set(p) - {*names}:
         return None
+    if math.prod(p["window_dimensions"]) > _MOST_POOLED:
+        return None
     source, operand = (v.aval for v in eqn.invars)
     ones = (1,) * operand.ndim
     window = _Window(
@@ -327,7 +343,7 @@ def _max_pool_gradient(eqn: Any) -> Rewrite | None:
         taps = [_strided(padded, at, window) for at in points]
         best, place = taps[0], jnp.zeros(source.shape, jnp.int32)
         for i, tap in enumerate(taps[1:], start=1):
-            larger = tap > best
+            larger = ~(best >= tap)  # as the comparison of XLA: it moves off a NaN
             best, place = jnp.where(larger, tap, best), jnp.where(larger, np.int32(i), place)
         zero = np.zeros((), source.dtype)
         terms = (
