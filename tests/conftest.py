@@ -10,6 +10,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
+# Needs PyTorch and Captum: `make parity`.
+collect_ignore = ["parity"]
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 Tap = Callable[[str, Any], Any]
 
@@ -20,6 +21,23 @@ Tap = Callable[[str, Any], Any]
 def load(name: str) -> dict[str, Any]:
     """A file of `tests/data`."""
     return json.loads((Path(__file__).parent / "data" / name).read_text())
+
+
+def identity(case: dict[str, Any]) -> str:
+    """What a case is called, or a row of a table of rules."""
+    return case.get("name") or case.get("id") or f"{case['method']}({case['n']})"
+
+
+def cases(file: str, *chosen: str) -> pytest.MarkDecorator:
+    """Runs a test for every case of a file that has one of these names or methods."""
+    found = [case for case in load(file)["cases"] if _labels(case) & set(chosen)]
+    missing = set(chosen).difference(*map(_labels, found))
+    assert not missing, f"{file} has no case {missing}"
+    return pytest.mark.parametrize("case", found, ids=identity)
+
+
+def _labels(case: dict[str, Any]) -> set[str]:
+    return {identity(case), case.get("method", "")}
 
 
 def no_tap(name: str, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Class activation maps: closed forms, slow references, Captum's numbers, a Flax network."""
+"""Class activation maps: closed forms, slow references, a Flax network."""
 
 import flax.linen as nn
 import jax
@@ -8,7 +8,6 @@ import pytest
 from jax.test_util import check_grads
 
 import attrax
-import parity_models
 from attrax import scores
 
 _RNG = np.random.default_rng(11)
@@ -278,38 +277,6 @@ def test_upsampling_leaves_other_axes_and_dtypes_alone():
     assert attrax.upsample(jnp.ones((3, 4), jnp.bfloat16), (9, 8)).dtype == jnp.bfloat16
     assert attrax.upsample(jnp.ones(3), (7,)).tolist() == [1.0] * 7
     assert attrax.upsample(Z, ()).shape == Z.shape
-
-
-# Captum.
-
-CASES = parity_models.load("captum_cam.json")["cases"]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-def test_captum(case):
-    at = case["layer"]
-    if case["layer_io"] == "input":
-        at = parity_models.producer(case["model"], at)
-    score = scores.logit(case["target"])
-
-    def explain(x):
-        # Channels are the first axis of Captum's layers.
-        first, last = (lambda z: jnp.moveaxis(z, -1, 0)), (lambda z: jnp.moveaxis(z, 0, -1))
-        if at == "x":
-            z, tail = x, model
-        else:
-            z, tail = attrax.cut(model, x, at=at)
-        found = grad_cam(lambda z: score(tail(first(z))), last(z))
-        return jax.nn.relu(found) if case["method_args"].get("relu_attributions") else found
-
-    with jax.enable_x64(True):
-        model = parity_models.from_spec(case["model"], attrax.tap)
-        xs = np.asarray(case["inputs"][0], np.float64)
-        expected = np.asarray(case["expected"])
-        assert expected.shape[1] == 1  # one map for all channels
-        for x, wanted in zip(xs, expected, strict=True):
-            found = explain(jnp.asarray(x))
-            np.testing.assert_allclose(found, wanted[0], rtol=0, atol=case["tolerance"])
 
 
 # A Flax network, unmodified.

@@ -1,4 +1,4 @@
-"""Metrics, against answers known on paper, slow NumPy versions and Captum."""
+"""Metrics, against answers known on paper and slow NumPy versions."""
 
 import itertools
 
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import attrax
-import parity_models
 from attrax import metrics, paths
 
 KEY = jax.random.key(5)
@@ -171,35 +170,6 @@ def test_memory_does_not_depend_on_the_number_of_evaluations(measure):
 
 
 # Infidelity and sensitivity.
-
-
-def captum(method, measure):
-    """`measure(model, x)` for each example of Captum's case, and what Captum gives."""
-    cases = parity_models.load("captum_metrics.json")["cases"]
-    (case,) = (case for case in cases if case["method"] == method)
-    model = parity_models.from_spec(case["model"])
-    with jax.enable_x64(True):
-        xs = jnp.asarray(np.array(case["inputs"][0]))
-        found = jax.jit(jax.vmap(lambda x: measure(model, x)))(xs)
-    value, error = (np.asarray(part) for part in found)
-    np.testing.assert_allclose(value, case["expected"], rtol=0, atol=case["tolerance"])
-    assert (error < 1e-12).all()  # All samples are the same.
-
-
-def test_infidelity_is_that_of_captum():
-    def measure(model, x):
-        slope = attrax.gradient(model, x)
-        return metrics.infidelity(model, slope, x, shifted(-0.25), key=KEY, num_samples=3)
-
-    captum("infidelity", measure)
-
-
-def test_max_sensitivity_is_that_of_captum():
-    def measure(model, x):
-        explain = lambda x: attrax.gradient(model, x)  # noqa: E731
-        return metrics.max_sensitivity(explain, x, shifted(0.02), key=KEY, num_samples=2)
-
-    captum("sensitivity_max", measure)
 
 
 def test_infidelity_of_a_square_is_a_fourth_moment():

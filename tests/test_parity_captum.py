@@ -1,5 +1,7 @@
 """Numbers computed by Captum 0.9.0, each to its own tolerance."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,12 @@ import pytest
 
 import attrax
 import parity_models
-from attrax import paths, quadrature, scores
+from attrax import metrics, paths, quadrature, scores
+from differences import DIFFERENCES
 
 FILE = parity_models.load("captum_foundation.json")
+cases = functools.partial(parity_models.cases, "captum_foundation.json")
+KEY = jax.random.key(5)
 RULES = {
     "riemann_left": quadrature.riemann_left,
     "riemann_right": quadrature.riemann_right,
@@ -23,12 +28,6 @@ RULES = {
 def _float64():
     with jax.enable_x64(True):
         yield
-
-
-def cases(*methods):
-    chosen = [case for case in FILE["cases"] if case["method"] in methods]
-    assert {case["method"] for case in chosen} == set(methods)
-    return pytest.mark.parametrize("case", chosen, ids=lambda case: case["name"])
 
 
 def examples(case):
@@ -77,14 +76,14 @@ def check(case, attributions, expected=None):
         )
 
 
-@pytest.mark.parametrize("row", FILE["quadrature"], ids=lambda row: f"{row['method']}({row['n']})")
+@pytest.mark.parametrize("row", FILE["quadrature"], ids=parity_models.identity)
 def test_quadrature(row):
     rule, n = RULES[row["method"]](row["n"]), row["n"]
     # The nodes of the file are rounded to float32.
     np.testing.assert_allclose(rule.nodes, row["alphas"], rtol=0, atol=1e-7)
     weights = rule.weights
-    if row["method"] == "riemann_trapezoid":
-        # Captum weighs by 1/n where there are n - 1 intervals; ours is the textbook rule.
+    if difference := DIFFERENCES.get(parity_models.identity(row)):
+        assert weights.sum() == pytest.approx(difference.textbook, abs=1e-15)
         assert row["weight_sum"] == pytest.approx((n - 1) / n)
         weights = weights * (n - 1) / n
     np.testing.assert_allclose(weights, row["weights"], rtol=0, atol=1e-8)
@@ -112,26 +111,34 @@ def test_input_times_gradient(case):
 def test_integrated_gradients(case):
     model, rule = parity_models.from_spec(case["model"]), rule_of(case)
     expected = np.asarray(case["expected"])
+    smaller = 1.0
     if case["captum_quirk"]:
-        # Captum's trapezoid sums to (n - 1)/n. The textbook value is its value times n/(n - 1).
-        assert case["method_args"]["method"] == "riemann_trapezoid"
-        expected = expected * rule.n / (rule.n - 1)
-    found = [
-        attrax.integrated_gradients(lambda x, s=s: s(model(*x)), x, b, rule=rule, batch_size=rule.n)
-        for x, b, s in examples(case)
-    ]
+        # Captum's number is smaller by the sum of its weights; ours is known on paper.
+        textbook, smaller = DIFFERENCES[case["name"]].textbook, (rule.n - 1) / rule.n
+        np.testing.assert_allclose(expected / smaller, textbook, rtol=1e-6)
+        expected = np.asarray(textbook)
+    found, gaps = [], []
+    for x, baseline, score in examples(case):
+        fn = lambda x, s=score: s(model(*x))  # noqa: E731
+        found.append(attrax.integrated_gradients(fn, x, baseline, rule=rule, batch_size=rule.n))
+        as_captum = jax.tree.map(lambda a: a * smaller, found[-1])
+        gaps.append(metrics.completeness_gap(fn, as_captum, x, baseline))
     check(case, found, expected)
+    # Captum's convergence delta.
+    atol = case["tolerance"] * sum(part.size for part in found[0])
+    np.testing.assert_allclose(gaps, case["expected_delta"], rtol=0, atol=atol)
 
 
 def test_the_textbook_trapezoid_of_a_cube():
     # 3 x^2 on [0, 2] and on [1, -1] in three intervals, by hand.
-    (case,) = (c for c in FILE["cases"] if c["captum_quirk"])
     x, b = jnp.array([2.0, -1.0]), jnp.array([0.0, 1.0])
     attribution = attrax.integrated_gradients(
         lambda x: jnp.sum(x**3), x, b, rule=quadrature.trapezoid(4)
     )
-    np.testing.assert_allclose(attribution, [24 * (5 / 27 + 1 / 6), -22 / 9], rtol=1e-12)
-    np.testing.assert_allclose(np.asarray(case["expected"])[0] * 4 / 3, attribution, rtol=1e-6)
+    by_hand = [24 * (5 / 27 + 1 / 6), -22 / 9]
+    np.testing.assert_allclose(attribution, by_hand, rtol=1e-12)
+    textbook = DIFFERENCES["ig_cube_n4_riemann_trapezoid"].textbook[0]
+    np.testing.assert_allclose(textbook, by_hand, rtol=1e-12)
 
 
 def layer_name(case):
@@ -175,3 +182,56 @@ def test_layer_integrated_gradients(case):
             attribution = attrax.influence(fn, z, line, rule=rule, batch_size=rule.n)
         found.append((attribution,))
     check(case, found)
+
+
+# Class activation maps, one map for all channels. The first axis of Captum's layers is their
+# channels.
+
+
+@parity_models.cases("captum_cam.json", "LayerGradCam")
+def test_grad_cam(case):
+    model, at = parity_models.from_spec(case["model"], attrax.tap), layer_name(case)
+    to_first, to_last = (lambda z: jnp.moveaxis(z, -1, 0)), (lambda z: jnp.moveaxis(z, 0, -1))
+    found = []
+    for (x,), _, score in examples(case):
+        z, tail = (x, model) if at == "x" else attrax.cut(model, x, at=at)
+        fn = lambda z, s=score, t=tail: s(t(to_first(z)))  # noqa: E731
+        found_map = attrax.grad_cam(fn, to_last(z))[None]
+        if case["method_args"].get("relu_attributions"):
+            found_map = jax.nn.relu(found_map)
+        found.append((found_map,))
+    check(case, found)
+
+
+# Metrics. Every perturbation is the same, so that nothing is random.
+
+
+def check_metric(case, measure):
+    """`measure(model, x)` for each example, an estimate without an error."""
+    model = parity_models.from_spec(case["model"])
+    xs = jnp.asarray(np.array(case["inputs"][0]))
+    value, error = jax.jit(jax.vmap(lambda x: measure(model, x)))(xs)
+    np.testing.assert_allclose(value, case["expected"], rtol=0, atol=case["tolerance"])
+    assert (np.asarray(error) < 1e-12).all()
+
+
+def shifted(by):
+    return lambda x: lambda t, key: x + by
+
+
+@parity_models.cases("captum_metrics.json", "infidelity")
+def test_infidelity(case):
+    def measure(model, x):
+        slope = attrax.gradient(model, x)
+        return metrics.infidelity(model, slope, x, shifted(-0.25), key=KEY, num_samples=3)
+
+    check_metric(case, measure)
+
+
+@parity_models.cases("captum_metrics.json", "sensitivity_max")
+def test_max_sensitivity(case):
+    def measure(model, x):
+        explain = lambda x: attrax.gradient(model, x)  # noqa: E731
+        return metrics.max_sensitivity(explain, x, shifted(0.02), key=KEY, num_samples=2)
+
+    check_metric(case, measure)

@@ -1,11 +1,10 @@
 """Captum's layers, neurons and noise, and the rest of TruLens: reproduced, or a stated difference.
 
 Each case is a composition of public functions. Where attrax computes something else on purpose, the
-case stands in DIFFERENCES, with the reason and the textbook value that is met instead.
+case stands in `differences.py`, with the reason and the textbook value that is met instead.
 """
 
 import functools
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,57 +14,18 @@ import pytest
 import attrax
 import parity_models
 from attrax import paths, quadrature, scores
+from differences import DIFFERENCES
 from test_parity_captum import check, examples, layer_name, rule_of
 
-CAPTUM = parity_models.load("captum_layers.json")["cases"]
+cases = functools.partial(parity_models.cases, "captum_layers.json")
 TRULENS = parity_models.load("trulens_layers.json")
 CASES = {case["id"]: case for case in TRULENS["cases"]}
-
-
-class Difference(NamedTuple):
-    """Why a case is not reproduced by the method of its name, and the value that is met instead."""
-
-    reason: str
-    textbook: Any
-
-
-_SUM_OF_DIFFERENCES = (
-    "Captum sums gradients times differences of the activation between neighbouring nodes and does "
-    "not use the weights of its rule: it loses the ends of the path. Here the activation is "
-    "differentiated; the integral is known on paper."
-)
-DIFFERENCES = {
-    "layer_conductance_linear0_gl500": Difference(_SUM_OF_DIFFERENCES, [[0, 390, 0]]),
-    "layer_conductance_linear1_gl500": Difference(_SUM_OF_DIFFERENCES, [[90, 100, 100, 100]]),
-    "layer_conductance_linear2_gl500": Difference(_SUM_OF_DIFFERENCES, [[390, 0]]),
-    "layer_conductance_relu_gl500": Difference(_SUM_OF_DIFFERENCES, [[90, 100, 100, 100]]),
-    "layer_conductance_relu_trap10": Difference(_SUM_OF_DIFFERENCES, [[90, 100, 100, 100]]),
-    "layer_conductance_conv1": Difference(
-        _SUM_OF_DIFFERENCES, [[[[0, 4], [31, 40]], [[0, 0], [-6, -15]]]]
-    ),
-    "deep.ClassSeqQoI_actual": Difference(
-        "TruLens takes every listed class of every example, against its own documentation. Here "
-        "each example is mapped with its own class.",
-        [-0.11303277382720209, -0.10713180304981011],
-    ),
-    "qoi.lambda_two_args_error": Difference(
-        "Any callable is a score, and is not inspected: Python itself refuses it where it is "
-        "called.",
-        "TypeError",
-    ),
-}
 
 
 @pytest.fixture(autouse=True)
 def _float64():
     with jax.enable_x64(True):
         yield
-
-
-def cases(*methods):
-    chosen = [case for case in CAPTUM if case["method"] in methods]
-    assert {case["method"] for case in chosen} == set(methods)
-    return pytest.mark.parametrize("case", chosen, ids=lambda case: case["name"])
 
 
 def tapped(case):
@@ -370,8 +330,8 @@ def at_points(distribution, x):
 
 def points(baseline, z):
     """The points of a line: from the baseline to z here, from z to the baseline in TruLens."""
-    nodes = quadrature.endpoint_mean(10).nodes
-    return paths.interpolate(z, baseline, nodes)[::-1]
+    sampler = paths.linear(baseline)(z)
+    return jax.vmap(lambda t: sampler(t, None))(quadrature.endpoint_mean(10).nodes)[::-1]
 
 
 def all_arguments():
@@ -426,8 +386,8 @@ REPRODUCED = {
     "doi.point": lambda n: [points_of(n, lambda z: paths.point(z)(0.5, None))],
     "doi.linear_default_last": lambda n: {"last": points_of(n, lambda z: points(None, z)[-1])},
     "doi.linear_callable": lambda n: {
-        "first": points_of(n, lambda z: points(z + 42, z)[0]),
-        "last": points_of(n, lambda z: points(z + 42, z)[-1]),
+        "first": points_of(n, lambda z: points(lambda z: z + 42, z)[0]),
+        "last": points_of(n, lambda z: points(lambda z: z + 42, z)[-1]),
     },
     "deep.fprop": lambda n: each(n, deep),
     "deep.fprop_l1_relu": lambda n: each(n, lambda x: attrax.capture(deep, x, at="l1_relu")),
@@ -497,25 +457,17 @@ def agree(actual, expected, rtol):
     np.testing.assert_allclose(actual, expected, rtol=rtol, atol=rtol * np.abs(expected).max())
 
 
-def test_a_sequence_of_classes_is_one_for_each_example():
-    name = "deep.ClassSeqQoI_actual"
+@parity_models.cases("trulens_layers.json", "deep.ClassSeqQoI_actual")
+def test_a_sequence_of_classes_is_one_for_each_example(case):
+    name = case["id"]
     labels = jnp.array([0, 2])
     found = jax.vmap(lambda x, i: scores.logit(i)(deep(x)))(inputs(name), labels)
     np.testing.assert_allclose(found, DIFFERENCES[name].textbook, rtol=1e-9)
-    np.testing.assert_allclose(jnp.diagonal(jnp.asarray(CASES[name]["expected"])), found, rtol=1e-9)
+    np.testing.assert_allclose(jnp.diagonal(jnp.asarray(case["expected"])), found, rtol=1e-9)
 
 
-def test_a_score_of_two_arguments_is_refused_when_it_is_called():
+@parity_models.cases("trulens_layers.json", "qoi.lambda_two_args_error")
+def test_a_score_of_two_arguments_is_refused_when_it_is_called(case):
+    assert DIFFERENCES[case["id"]].textbook == TypeError.__name__
     with pytest.raises(TypeError, match="missing 1 required positional argument"):
         attrax.gradient(lambda x: (lambda y1, y2: y1)(deep(x)), jnp.ones(5))
-
-
-def test_every_case_is_reproduced_or_a_difference():
-    assert set(CASES) == set(REPRODUCED) | (set(CASES) & set(DIFFERENCES))
-    assert not set(REPRODUCED) & set(DIFFERENCES)
-    names = {case["name"] for case in CAPTUM}
-    assert set(DIFFERENCES) <= names | set(CASES)
-    # The methods of the Captum cases; each test above takes all cases of a method.
-    assert {case["method"] for case in CAPTUM if case["name"] in DIFFERENCES} == {
-        "LayerConductance"
-    }

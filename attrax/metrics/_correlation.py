@@ -211,7 +211,7 @@ def _correlation(a: Array, b: Array) -> Estimate:
     u, v = _standardised(a), _standardised(b)
     r = jnp.mean(u * v)
     influence = u * v - r * (u * u + v * v) / 2
-    return Estimate(jnp.clip(r, -1, 1), root(jnp.sum(influence**2) / (n * (n - 1))))
+    return Estimate(jnp.clip(r, -1, 1), root(jnp.sum(influence**2) / n / (n - 1)))
 
 
 def _standardised(values: Array) -> Array:

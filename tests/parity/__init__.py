@@ -1,0 +1,1 @@
+"""Captum itself beside attrax, on random models."""

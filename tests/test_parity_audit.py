@@ -1,0 +1,53 @@
+"""Every case of the data files is taken by a test, and every difference is of a case."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+from differences import DIFFERENCES
+from parity_models import identity
+
+TESTS = Path(__file__).parent
+# The masks are pictures.
+MODULES = [*sorted(path.stem for path in TESTS.glob("test_parity_*.py")), "test_plot"]
+
+
+def recorded():
+    """The names of all cases that peers have computed."""
+    for path in (TESTS / "data").glob("*.json"):
+        file = json.loads(path.read_text())
+        yield from map(identity, file["cases"] + file.get("quadrature", []))
+
+
+def collected():
+    """What tests are run for, by their own parameters."""
+    for module in map(importlib.import_module, MODULES):
+        for name, test in vars(module).items():
+            if not name.startswith("test_"):
+                continue
+            for mark in getattr(test, "pytestmark", []):
+                if mark.name == "parametrize":
+                    yield from (v if isinstance(v, str) else _name(v) for v in mark.args[1])
+
+
+def _name(value):
+    return identity(value) if isinstance(value, dict) else None
+
+
+def test_every_case_is_taken_by_a_test():
+    names = list(recorded())
+    assert len(names) == len(set(names)), "two cases of one name"
+    assert set(names) - set(collected()) == set()
+
+
+def test_every_difference_is_of_a_case():
+    assert set(DIFFERENCES) - set(recorded()) == set()
+
+
+def test_a_case_that_is_not_in_the_file_is_an_error():
+    import parity_models
+
+    with pytest.raises(AssertionError, match=r"captum_cam.json has no case \{'nothing'\}"):
+        parity_models.cases("captum_cam.json", "nothing")
