@@ -64,6 +64,7 @@ from ._types import Certified as Certified
 from ._types import Estimate as Estimate
 
 if TYPE_CHECKING:
+    from . import html as html
     from . import plot as plot
     from . import visualise as visualise
     from ._linen import from_linen as from_linen
@@ -74,6 +75,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "from_linen": "._linen",
     "from_nnx": "._nnx",
+    "html": ".html",
     "plot": ".plot",
     "visualise": ".visualise",
 }

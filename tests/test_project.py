@@ -31,7 +31,7 @@ LEVELS = (
     ("metrics", "_certified", "_channels", "_strongest"),
 )
 # Loaded on first use. They import from any level, and the levels import them inside functions only.
-SIDE = ("_linen", "_nnx", "plot", "visualise")
+SIDE = ("_linen", "_nnx", "html", "plot", "visualise")
 
 ORDER = {name: place for place, name in enumerate(name for level in LEVELS for name in level)}
 

@@ -25,3 +25,9 @@ from ._maps import signed as signed
 from ._panels import four_panel as four_panel
 from ._panels import interpolation_strip as interpolation_strip
 from ._panels import saliency as saliency
+from ._tokens import Text as Text
+from ._tokens import byte_pairs as byte_pairs
+from ._tokens import sentence_pieces as sentence_pieces
+from ._tokens import tokens as tokens
+from ._tokens import word_pieces as word_pieces
+from ._tokens import words as words

@@ -1,0 +1,31 @@
+"""Pages of attributions: one HTML file each, that opens anywhere and asks for nothing else.
+
+    page = attrax.html.semantic_dictionary(image, activation, sprites)
+    page.save("dictionary.html")
+
+Every function returns a `Page`, with its `html` and `save`; in a notebook the last line of a cell
+shows it. A page holds its pictures, its styles and its script. It needs no server and no network,
+and its content security policy forbids it to ask for any. It can be read in light and in dark, on
+narrow and wide screens, and used with a mouse, by touch and with a keyboard.
+
+Inputs are NumPy or JAX arrays of one example, channels last. Colours mean what they mean in
+`attrax.plot`: blue is positive, red is negative. Texts are shown as they are: markup in them does
+nothing.
+
+**Sprites** are pictures of what each channel looks for: an array `(N, h, w, 3)`, or a mapping from
+channel to picture that holds what there is. Those of a `visualise.Spritemap` are
+`dict(zip(spritemap.units, spritemap.sprites))`.
+"""
+
+from ..plot._tokens import Text as Text
+from ..plot._tokens import byte_pairs as byte_pairs
+from ..plot._tokens import sentence_pieces as sentence_pieces
+from ..plot._tokens import word_pieces as word_pieces
+from ..plot._tokens import words as words
+from ._channel_attribution import channel_attribution as channel_attribution
+from ._neuron_groups import neuron_groups as neuron_groups
+from ._page import Page as Page
+from ._semantic_dictionary import semantic_dictionary as semantic_dictionary
+from ._spatial_attribution import spatial_attribution as spatial_attribution
+from ._tokens import plain_tokens as plain_tokens
+from ._tokens import tokens as tokens

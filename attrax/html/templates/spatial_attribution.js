@@ -1,0 +1,92 @@
+(() => {
+  // Panels are the layers and the output, from left to right; a link joins neighbours. Its matrix
+  // has a row for each place of the right one, and a column for each of the left one.
+  const BLUE = [40, 130, 255];
+  const RED = [245, 60, 50];
+  const links = data.links.map((link) => ({ ...link, matrix: unpack(link) }));
+
+  const panels = data.panels.map((panel, p) => {
+    const element = document.getElementById(`layer${p}`);
+    const said = element.closest(".layer").querySelector(".said");
+    const n = panel.rows * panel.columns;
+    const say = (values, from) => {
+      const sum = values.reduce((total, value) => total + value, 0);
+      const largest = values.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0);
+      said.textContent = `with ${from}: largest ${signed(largest)}, sum ${signed(sum)}`;
+    };
+    if (panel.names) {
+      const buttons = [...element.querySelectorAll("button")];
+      const press = (i) => buttons.forEach((b, j) => b.setAttribute("aria-pressed", i === j));
+      const clear = () => buttons.forEach((button) => {
+        button.querySelector("b").textContent = "";
+        button.querySelector(".bar span").style.width = 0;
+      });
+      buttons.forEach((button, i) => {
+        for (const kind of ["pointerenter", "focus", "click"]) {
+          button.addEventListener(kind, () => select(p, i));
+        }
+      });
+      return {
+        n, select: (i) => { clear(); press(i); said.textContent = panel.names[i]; },
+        clear: () => { press(-1); clear(); said.textContent = ""; },
+        name: (i) => panel.names[i],
+        show: (values, from) => {
+          press(-1);
+          const top = Math.max(...values.map(Math.abs)) || 1;
+          buttons.forEach((button, i) => {
+            button.querySelector("b").textContent = signed(values[i]);
+            const bar = button.querySelector(".bar span");
+            bar.style.width = `${(100 * Math.abs(values[i])) / top}%`;
+            bar.classList.toggle("negative", values[i] < 0);
+          });
+          say(values, from);
+        },
+      };
+    }
+    const canvas = document.createElement("canvas");
+    canvas.width = panel.columns;
+    canvas.height = panel.rows;
+    element.append(canvas);
+    const context = canvas.getContext("2d");
+    const marks = grid(element, panel.rows, panel.columns, (row, column) => {
+      select(p, row * panel.columns + column);
+    });
+    const clear = () => { context.clearRect(0, 0, panel.columns, panel.rows); };
+    return {
+      n,
+      select: (i) => {
+        clear();
+        marks.place(Math.floor(i / panel.columns), i % panel.columns);
+        said.textContent = `row ${Math.floor(i / panel.columns) + 1}, column ${(i % panel.columns) + 1}`;
+      },
+      clear: () => { clear(); marks.clear(); said.textContent = ""; },
+      name: (i) => `row ${Math.floor(i / panel.columns) + 1}, column ${(i % panel.columns) + 1}`,
+      show: (values, from) => {
+        marks.clear();
+        const top = Math.max(...values.map(Math.abs)) || 1;
+        const pixels = context.createImageData(panel.columns, panel.rows);
+        values.forEach((value, i) => {
+          pixels.data.set(value > 0 ? BLUE : RED, 4 * i);
+          pixels.data[4 * i + 3] = Math.round((225 * Math.abs(value)) / top);
+        });
+        context.putImageData(pixels, 0, 0);
+        say(values, from);
+      },
+    };
+  });
+
+  const select = (p, i) => {
+    panels.forEach((panel, q) => { if (q !== p) panel.clear(); });
+    panels[p].select(i);
+    for (const { left, right, matrix } of links) {
+      const width = panels[left].n;
+      if (p === right) {
+        panels[left].show([...matrix.subarray(i * width, (i + 1) * width)], panels[p].name(i));
+      } else if (p === left) {
+        const column = Array.from({ length: panels[right].n }, (_, j) => matrix[j * width + i]);
+        panels[right].show(column, panels[p].name(i));
+      }
+    }
+  };
+  select(data.start.panel, data.start.place);
+})();

@@ -1,0 +1,329 @@
+"""Pages: the numbers, pictures and data in them, that markup in a text is text, and errors."""
+
+import base64
+import hashlib
+import io
+import json
+import re
+import sys
+from html import unescape
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import html_pages
+from attrax import html
+from attrax.html import _page
+from html_pages import CHANNELS, MARKUP, PAGES
+
+pytest.importorskip("jinja2")
+Image = pytest.importorskip("PIL.Image")
+
+
+class Parsed(HTMLParser):
+    """What a parser sees in a page: tags, attributes, texts, and the data of the script."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.attributes, self.texts = [], [], []
+        self.feed(page.html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.append(dict(attrs))
+
+    def handle_data(self, data):
+        if self.tags and data.strip():
+            self.texts.append((self.tags[-1], data))
+
+    def all(self, name):
+        return [a for tag, a in zip(self.tags, self.attributes, strict=True) if tag == name]
+
+
+def data_of(page):
+    (found,) = re.findall(r'id="data">(.*?)</script>', page.html)
+    return json.loads(found)
+
+
+def picture_in(url):
+    assert url.startswith("data:image/webp;base64,")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))) / 255
+
+
+def unpacked(packed):
+    return packed["unit"] * np.frombuffer(base64.b64decode(packed["values"]), "<i2")
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def page(request):
+    return PAGES[request.param]()
+
+
+def test_pages_ask_for_nothing(page):
+    parsed = Parsed(page)
+    policy = next(a["content"] for a in parsed.all("meta") if "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    links = [a[k] for a in parsed.attributes for k in ("src", "href", "action") if k in a]
+    assert links and all(link.startswith("data:") for link in links)
+    assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|WebSocket", page.html)
+
+
+def test_the_policy_names_the_script_of_the_page(page):
+    (allowed,) = re.findall(r"script-src 'sha256-([^']*)'", page.html)
+    (script,) = re.findall(r"<script>(.*?)</script>", page.html, re.DOTALL)
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() == unescape(allowed)
+
+
+def test_markup_in_texts_is_text(page):
+    parsed = Parsed(page)
+    scripts = ["script"] * parsed.tags.count("script")
+    assert len(scripts) == 1 + ('id="data"' in page.html)
+    assert not any(key.startswith("on") for a in parsed.attributes for key in a)
+    assert not any(a.get("src") == "x" for a in parsed.attributes)
+    assert "<img src=x" not in page.html
+    shown = "".join(text for _, text in parsed.texts) + str(parsed.attributes)
+    assert "document.hacked = 1" in shown
+
+
+def test_every_picture_has_a_text(page):
+    parsed = Parsed(page)
+    assert all(a["alt"].strip() for a in parsed.all("img"))
+    assert all(a.get("aria-label", "").strip() for a in parsed.attributes if a.get("role") in
+               ("img", "slider", "application", "table"))  # fmt: skip
+    assert parsed.tags.count("h1") == 1
+    assert parsed.attributes[parsed.tags.index("html")]["lang"] == "en"
+
+
+def test_save_keeps_every_byte(page, tmp_path):
+    file = page.save(tmp_path / "page.html")
+    assert file.read_bytes().decode() == page.html
+    assert "\r" not in page.html
+    assert page.save(str(file)) == file
+
+
+def test_notebooks_get_the_page_in_a_frame(page):
+    parsed = HTMLParser.__new__(Parsed)
+    Parsed.__init__(parsed, html.Page("", page._repr_html_()))
+    (frame,) = parsed.all("iframe")
+    assert frame["srcdoc"] == page.html
+    assert frame["title"] == page.title
+
+
+def test_repr_is_short(page):
+    assert re.fullmatch(r"Page\('[^']+', \d+ kB\)", repr(page))
+
+
+def test_half_a_surrogate_pair_is_no_character():
+    page = html.tokens([html.Text(["a\ud83d"], [1.0])])
+    assert ">a?<" in page.html
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (-0.0, "0"), (3.0, "3.00"), (0.5, "0.500"), (-12.345, "−12.3"),
+        (0.9996, "1.00"), (999.9, "1000"), (123456.7, "123457"), (0.00123, "0.00123"),
+        (1.234e-5, "1.23e−5"), (-2.5e7, "−2.50e7"),
+    ],
+)  # fmt: skip
+def test_numbers_keep_their_exponents(value, text):
+    assert _page.number(value) == text
+    assert _page.signed(value) == (f"+{text}" if value > 0 else text)
+
+
+def test_sums_of_parts_that_cancel_are_zero():
+    assert _page.total(np.array([0.1, 0.2, -0.3])) == 0.0
+    assert _page.total(np.array([1.0, 1e-5, -1.0])) == pytest.approx(1e-5)
+    assert _page.total(np.zeros(2)) == 0.0
+
+
+def test_pictures_are_kept():
+    image = html_pages.image()
+    found = picture_in(_page.picture_url("image", image))
+    assert found.shape == image.shape
+    assert np.abs(found - image).mean() < 0.02
+    grey = picture_in(_page.picture_url("image", np.full((8, 8), 102, np.uint8)))
+    np.testing.assert_allclose(grey, 0.4, atol=0.02)
+    opacity = np.zeros((8, 8, 4))
+    opacity[:4] = 1.0
+    found = picture_in(_page.picture_url("image", opacity))
+    np.testing.assert_array_equal(found[..., 3], opacity[..., 3])
+
+
+def test_packed_arrays_come_back():
+    values = np.random.default_rng(0).normal(size=(3, 4))
+    np.testing.assert_allclose(
+        unpacked(_page.packed(values)).reshape(3, 4), values, atol=np.abs(values).max() / 65534
+    )
+    assert not unpacked(_page.packed(np.zeros(3))).any()
+
+
+# Each page
+
+
+def test_channels_stand_in_descending_order():
+    page = html_pages.channel_attribution()
+    first = data_of(page)["methods"][0]
+    order = np.argsort(-CHANNELS["Linear"], kind="stable")
+    assert first["order"] == order.tolist()
+    assert first["values"] == CHANNELS["Linear"][order].tolist()
+    shown = [int(a["data-channel"]) for a in Parsed(page).all("li")]
+    assert shown[:6] == [*order[:3], *order[-3:]]
+    assert len(shown) == 3 * 6
+    widths = [float(w) for w in re.findall(r'style="width: ([\d.]+)%', page.html)]
+    expected = [abs(v) for name in CHANNELS for v in _ends(CHANNELS[name], 3)]
+    assert widths == pytest.approx(np.array(expected) / 3.0 * 100, abs=0.01)
+
+
+def _ends(values, k):
+    ordered = np.sort(values)[::-1]
+    return [*ordered[:k], *ordered[-k:]]
+
+
+def test_the_distribution_is_drawn_to_scale():
+    page = html.channel_attribution({"a": [1.0, -4.0, 2.0]})
+    up, down = re.findall(r' d="([^"]*)"', page.html)
+    # Zero is at 100 of 200, and the largest of all at 3 or 197.
+    assert up == "M0,100V51.50h1V75.75h1V100.00h1V100z"
+    assert down == "M0,100V100.00h1V100.00h1V197.00h1V100z"
+
+
+def test_few_channels_are_shown_once():
+    page = html.channel_attribution({"a": [1.0, -4.0, 0.0]}, k=2)
+    assert [a["data-channel"] for a in Parsed(page).all("li")] == ["0", "2", "1"]
+    assert "…" not in page.html
+    assert "0 positive, 0 negative" in html.channel_attribution({"a": [0.0, 0.0]}).html
+
+
+def test_a_channel_without_a_sprite_says_so():
+    page = html.channel_attribution({"a": [1.0, -4.0]}, {0: html_pages.tile(0)}, k=1)
+    assert page.html.count("no picture") == 1
+    assert len(Parsed(page).all("img")) == 1
+
+
+def test_sprites_of_a_spritemap():
+    from attrax.visualise import Spritemap
+
+    spritemap = Spritemap(html_pages.SPRITES[:2], "lite0", "block1", units=[5, 1])
+    sprites = dict(zip(spritemap.units, spritemap.sprites, strict=True))
+    page = html.channel_attribution({"a": np.arange(8) - 4.0}, sprites, k=4)
+    (first, second) = Parsed(page).all("img")
+    assert (first["alt"], second["alt"]) == ("What channel 5 looks for", "What channel 1 looks for")
+    assert np.abs(picture_in(second["src"]) - html_pages.SPRITES[1]).mean() < 0.05
+
+
+def test_semantic_dictionary_holds_the_top_of_every_position():
+    values = html_pages.activation()
+    data = data_of(html_pages.semantic_dictionary())
+    top = np.argsort(-values, axis=-1, kind="stable")[..., :2]
+    assert data["units"] == top.ravel().tolist()
+    strongest = np.take_along_axis(values, top, -1).ravel()
+    np.testing.assert_allclose(unpacked(data["values"]), strongest, atol=1e-4)
+    assert (data["rows"], data["columns"], data["start"]) == (3, 5, [1, 3])
+    assert data["limit"] == 4.0
+    # Only the sprites that are shown somewhere travel along.
+    assert {int(i) for i in data["sprites"]} == set(np.unique(top)) - {7}
+    sprite = picture_in(data["sprites"]["6"])
+    assert np.abs(sprite - html_pages.SPRITES[6]).mean() < 0.05
+
+
+def test_semantic_dictionary_of_another_basis():
+    directions = np.eye(12)[:3] - np.eye(12)[3:6]
+    page = html.semantic_dictionary(
+        html_pages.image(), html_pages.activation() @ directions.T, k=3, word="direction"
+    )
+    assert "strongest\ndirections" in page.html
+    assert ">direction 2<" in page.html
+    assert 'class="negative"' in page.html
+
+
+def test_semantic_dictionary_of_a_silent_layer():
+    page = html.semantic_dictionary(np.zeros((4, 4)), np.zeros((2, 2, 3)), k=1)
+    assert data_of(page)["limit"] == 1.0
+    assert data_of(page)["start"] == [0, 0]
+
+
+def test_spatial_attribution_of_the_output_alone():
+    page = html.spatial_attribution(html_pages.image(), outputs=html_pages.OUTPUTS)
+    data = data_of(page)
+    assert [panel["name"] for panel in data["panels"]] == ["later layer", "output"]
+    assert data["start"] == {"panel": 1, "place": 0}
+    np.testing.assert_allclose(
+        unpacked(data["links"][0]),
+        np.stack(list(html_pages.OUTPUTS.values())).ravel(),
+        atol=2e-4,
+    )
+
+
+def test_spatial_attribution_of_two_layers():
+    data = data_of(html.spatial_attribution(html_pages.image(), html_pages.between()))
+    assert data["start"] == {"panel": 1, "place": 5}
+    np.testing.assert_allclose(unpacked(data["links"][0]), html_pages.between().ravel(), atol=2e-4)
+
+
+def test_neuron_groups_of_a_factorisation():
+    pytest.importorskip("sklearn")
+    from attrax import visualise
+
+    z = np.zeros((2, 3, 4), np.float32)
+    z[0, :, 0], z[1, :, 2] = 3.0, 1.0
+    groups = visualise.neuron_groups(z, 2)
+    gradient = np.ones((2, 3, 4))
+    gradient[1] = -2.0
+    effect = np.einsum("khw,kc,hwc->k", *groups, gradient)
+    page = html.neuron_groups(html_pages.image(), groups.positions, attributions={"castle": effect})
+    # The groups are the rows of the picture: 3 positions of 3, and 3 of 1 with gradient -2.
+    assert "+9.00" in page.html and "−6.00" in page.html
+    assert data_of(page)["shares"] == ["75 %", "25 %"]
+
+
+def test_group_colours_differ():
+    colours = [html._neuron_groups.group_colour(i) for i in range(20)]
+    assert len(set(colours)) == 20
+
+
+# What is refused
+
+
+def test_what_is_refused():
+    image, act = np.zeros((4, 4, 3)), np.zeros((2, 2, 3))
+    with pytest.raises(ValueError, match=r"`activation` must have shape \(h, w, N\); got \(2, 3\)"):
+        html.semantic_dictionary(image, act[0])
+    with pytest.raises(ValueError, match=r"`k` must lie in \[1, 3\], the number of groups; got 4"):
+        html.semantic_dictionary(image, act, word="group")
+    with pytest.raises(ValueError, match="`names` must hold 3 names, one for each channel; got"):
+        html.semantic_dictionary(image, act, k=1, names=["a"])
+    with pytest.raises(ValueError, match=r"one picture a channel, .* got \(2, 8, 8, 3\) for 3"):
+        html.semantic_dictionary(image, act, np.zeros((2, 8, 8, 3)), k=1)
+    with pytest.raises(ValueError, match=r"`sprites\[1\]` must lie in \[0, 1\]"):
+        html.channel_attribution({"a": [0.0, 1.0]}, {1: np.full((8, 8, 3), 2.0)})
+    with pytest.raises(ValueError, match=r"`image` must be one image.* got \(4,\)"):
+        html.semantic_dictionary(np.zeros(4), act, k=1)
+    with pytest.raises(ValueError, match="at least one title and its values"):
+        html.channel_attribution({})
+    with pytest.raises(ValueError, match=r"must all have the same shape; got \{'a': \(1,\), 'b'"):
+        html.channel_attribution({"a": [1.0], "b": [1.0, 2.0]})
+    with pytest.raises(ValueError, match=r"`attributions\['a'\]` must have shape \(C,\)"):
+        html.channel_attribution({"a": [[1.0]]})
+    with pytest.raises(ValueError, match="`k` must be at least 1; got 0"):
+        html.channel_attribution({"a": [1.0]}, k=0)
+    with pytest.raises(ValueError, match="One of `between` and `outputs` must be given"):
+        html.spatial_attribution(image)
+    with pytest.raises(ValueError, match=r"`between` must have shape \(h2, w2, h1, w1\); got"):
+        html.spatial_attribution(image, act)
+    with pytest.raises(ValueError, match=r"shape of the later layer, \(2, 3\); got \(3, 2\)"):
+        html.spatial_attribution(image, html_pages.between(), outputs={"a": np.zeros((3, 2))})
+    with pytest.raises(ValueError, match="`positions` must not be negative; got -1"):
+        html.neuron_groups(image, act - 1)
+    with pytest.raises(ValueError, match=r"one value a group, \(2,\); got \(3,\)"):
+        html.neuron_groups(image, act, attributions={"a": [1.0, 2.0, 3.0]})
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    _page._environment.cache_clear()
+    with pytest.raises(ImportError, match=r"pip install 'attrax\[html\]'"):
+        html.tokens([html.Text(["a"], [1.0])])
+    monkeypatch.undo()
+    assert MARKUP not in html_pages.tokens().html
