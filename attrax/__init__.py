@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from . import metrics as metrics
 from . import paths as paths
+from . import priors as priors
 from . import quadrature as quadrature
 from . import scores as scores
 from ._attention import attention_rollout as attention_rollout

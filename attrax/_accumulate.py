@@ -5,13 +5,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from . import _checks
 from ._types import Array, PyTree, wide_dtype
 
+NAME = "attrax.weighted_sum"
+"""Every sum carries this name, so that a policy of `jax.checkpoint` can keep it."""
+
+keep_sums = jax.checkpoint_policies.save_only_these_names(NAME)
+
 
 def weighted_sum(
-    integrand: Callable[[Any], PyTree], points: PyTree, weights: Array, *, batch_size: int
+    integrand: Callable[[Any], PyTree],
+    points: PyTree,
+    weights: Array,
+    *,
+    batch_size: int,
+    policy: Callable[..., Any] | None = None,
 ) -> PyTree:
     """`sum_k weights[k] integrand(points[k])`, in float32 or wider.
 
@@ -26,6 +37,10 @@ def weighted_sum(
         points: a pytree with a leading axis of length n: nodes, or nodes and keys.
         weights: `(n,)`.
         batch_size: points evaluated at once.
+        policy: what may be kept of a chunk for its derivative; None is nothing, and the chunk is
+            computed again. `keep_sums` is for an integrand that holds a weighted sum itself:
+            one value of it is kept for each point, so that the inner points are not computed a
+            third time.
 
     Returns:
         What `integrand` returns, summed; the caller casts it back.
@@ -38,16 +53,20 @@ def weighted_sum(
         return jax.tree.map(lambda value: _contract(weights, value), values)
 
     if chunks == 1:
-        return jax.checkpoint(chunk_sum)(points, weights)
+        return _named(jax.checkpoint(chunk_sum, policy=policy)(points, weights))
     # Inside a scan nothing can undo the rematerialisation, and its barriers would only cost time.
-    chunk_sum = jax.checkpoint(chunk_sum, prevent_cse=False)
+    chunk_sum = jax.checkpoint(chunk_sum, prevent_cse=False, policy=policy)
     xs = _chunked(points, weights, chunks)
     start = jax.tree.map(jnp.zeros_like, jax.eval_shape(chunk_sum, *jax.tree.map(_first, xs)))
 
     def step(total: PyTree, chunk: tuple[PyTree, Array]) -> tuple[PyTree, None]:
         return jax.tree.map(jnp.add, total, chunk_sum(*chunk)), None
 
-    return jax.lax.scan(step, start, xs)[0]
+    return _named(jax.lax.scan(step, start, xs)[0])
+
+
+def _named(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: checkpoint_name(leaf, NAME), tree)
 
 
 def _contract(weights: Array, values: Array) -> Array:

@@ -28,7 +28,7 @@ LEVELS = (
     ("_gradient", "_integrated", "_influence", "_noise", "_expected", "_conductance"),
     ("_guided", "_important", "_decision", "_cam", "_fullgrad", "_attention"),
     ("_interactions", "_concepts"),
-    ("metrics", "_certified", "_channels", "_strongest"),
+    ("metrics", "_certified", "_channels", "_strongest", "priors"),
 )
 # Loaded on first use. They import from any level, and the levels import them inside functions only.
 SIDE = ("_linen", "_nnx", "html", "plot", "visualise")

@@ -1,0 +1,232 @@
+"""Attributions inside a training loop: as a part of the loss, and watched while the model trains.
+
+An attribution prior says what an explanation should look like, and is added to the loss. Every
+attribution can be differentiated, so any method and any function of its result make one:
+
+    def prior(x, y, region):
+        attribution = attrax.integrated_gradients(lambda x: model(x)[y], x, batch_size=1)
+        return priors.right_reasons(attribution, region)
+
+    loss = cross_entropy + strength * priors.batch_mean(prior, xs, ys, regions)
+
+| the explanation should | penalty |
+|---|---|
+| keep out of a region | `right_reasons` |
+| be smooth | `total_variation` |
+| vary little along the edges of a graph with Laplacian L | `a @ L @ a` |
+| use few features in the whole data set | `-metrics.gini(batch_mean(size, xs, ys))`, where `size` \
+is the absolute value of the attribution |
+
+**Cost**, in forward passes of one example, derivatives by the weights included. Cross entropy alone
+costs 3. The prior adds 6 with `attrax.gradient` and 8 for each point of a method that averages over
+points, 2 of which compute the chunk a second time; `batch_mean` adds 2 to the first and nothing to
+the second.
+
+**Memory** is that of a chunk, not of all points. One point of one example at a time takes the
+least, and is no slower on a CPU. Where examples are sharded over devices, write
+`jnp.mean(jax.vmap(prior)(xs, ...))` instead: `batch_mean` goes through the examples chunk by chunk,
+for which XLA hands the whole batch to every device, and each computes all of it.
+
+**Kinks.** The derivative is exactly that of the sum that a method computes. With ReLU that is not
+yet the derivative of the integral: a weight that moves a kink past a point changes the integral
+smoothly and the sum not at all. Train with a smooth activation (softplus, GELU, tanh) where the
+prior has to act through biases.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from . import _checks
+from ._accumulate import keep_sums, weighted_sum
+from ._types import Array, PyTree, wide_dtype
+
+
+def batch_mean(fn: Callable[..., PyTree], xs: PyTree, *aux: PyTree, batch_size: int = 8) -> PyTree:
+    """The mean over a batch of whatever a function of one example returns.
+
+    `(1/N) sum_i fn(xs[i], *aux[i])`
+
+    The value of `jax.vmap` and `jnp.mean`, in the memory of `batch_size` examples and not of N, its
+    derivatives too. For those, what `fn` computes outside a weighted sum of this library is
+    computed a second time.
+
+    Args:
+        fn: a function of one example and of what is paired with it. It returns any pytree of
+            numbers of any shape: a penalty, the size of an attribution, metrics. Integers and
+            booleans are averaged in float32.
+        xs: N examples: any pytree of arrays with a leading axis.
+        *aux: what belongs to each example, such as labels, masks, keys; with the same leading axis.
+        batch_size: examples at once.
+
+    Returns:
+        The structure and shapes of what `fn` returns, in its units, in float32 or wider.
+
+    Raises:
+        ValueError: when `xs` and `aux` have not one leading axis of the same length.
+
+    Example:
+        >>> xs, labels = jnp.array([[1.0, 2.0], [4.0, 3.0]]), jnp.array([1, 1])
+        >>> batch_mean(lambda x, y: {"logit": x[y], "right": x.argmax() == y}, xs, labels)
+        {'logit': Array(2.5, dtype=float32), 'right': Array(0.5, dtype=float32)}
+    """
+    n = _length((xs, *aux))
+    return weighted_sum(
+        lambda row: jax.tree.map(_floating, fn(*row)),
+        (xs, *aux),
+        jnp.full(n, 1 / n),
+        batch_size=batch_size,
+        policy=keep_sums,
+    )
+
+
+def monitor(
+    fn: Callable[..., PyTree],
+    step: int | Array,
+    xs: PyTree,
+    *aux: PyTree,
+    every: int,
+    batch_size: int = 8,
+) -> PyTree:
+    """The mean over a batch at every k-th step, and NaN at the others.
+
+    `batch_mean(fn, xs, *aux)` where `step % every == 0`, NaN elsewhere
+
+    For a training step that is compiled: the steps between pay nothing for the metrics. (Mapped
+    over a batch of steps with `jax.vmap`, all pay.) Call it outside the function that is
+    differentiated. In a loop in Python an `if` around `batch_mean` does the same.
+
+    Args:
+        fn: a function of one example and of what is paired with it. It returns any pytree of
+            numbers, such as `attrax.metrics` of an attribution.
+        step: the number of the step; it may be traced.
+        xs: N examples: any pytree of arrays with a leading axis.
+        *aux: what belongs to each example, with the same leading axis.
+        every: k, at least 1.
+        batch_size: examples at once.
+
+    Returns:
+        The structure and shapes of what `fn` returns, in its units, in float32 or wider.
+
+    Raises:
+        ValueError: when `xs` and `aux` have not one leading axis of the same length, or `every` is
+            below 1.
+
+    Example:
+        >>> log = jax.jit(lambda step, xs: monitor(jnp.max, step, xs, every=10))
+        >>> [log(step, jnp.array([[1.0, 2.0], [4.0, 3.0]])).item() for step in (10, 11)]
+        [3.0, nan]
+    """
+    k = _checks.count(every, "every")
+
+    def measured(operands: tuple) -> PyTree:
+        return batch_mean(fn, *operands, batch_size=batch_size)
+
+    def skipped(operands: tuple) -> PyTree:
+        found = jax.eval_shape(measured, operands)
+        return jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), found)
+
+    return jax.lax.cond(jnp.asarray(step) % k == 0, measured, skipped, (xs, *aux))
+
+
+def right_reasons(attribution: Array, region: Array) -> Array:
+    """The squared attribution inside a region that should not matter.
+
+    `sum_{i in region} attribution[i]^2`
+
+    Zero when nothing in the region is attributed, of either sign. It grows with the square of the
+    scale of the attribution, and so does the strength that it needs fall.
+
+    Args:
+        attribution: an array of any shape. Ross et al. take the gradient by the input of the sum of
+            the log probabilities of all classes, which needs no label.
+        region: boolean, in the shape of `attribution`; True where the model should not look.
+
+    Returns:
+        A scalar in float32 or wider; units of the attribution, squared.
+
+    Raises:
+        TypeError: when `attribution` is not floating or `region` is not boolean.
+        ValueError: when the shapes differ.
+
+    Example:
+        >>> right_reasons(jnp.array([1.0, -2.0, 5.0]), jnp.array([True, True, False])).item()
+        5.0
+
+    References:
+        Ross, Hughes and Doshi-Velez (2017), arXiv:1703.03717, the middle term of the loss; it is
+        their sum for one example, and `batch_mean` divides by the number of examples.
+    """
+    attribution = _wide(attribution)
+    if jnp.shape(region) != attribution.shape:
+        raise ValueError(
+            "`region` must have the shape of `attribution`; got "
+            f"{jnp.shape(region)} against {attribution.shape}."
+        )
+    if jnp.result_type(region) != jnp.bool_:
+        raise TypeError(f"`region` must be boolean; got {jnp.result_type(region)}.")
+    return jnp.sum(jnp.where(region, attribution, 0) ** 2)
+
+
+def total_variation(attribution: Array, axes: Sequence[int] = (0, 1)) -> Array:
+    """How much neighbouring attributions differ: 0 when all are equal along `axes`.
+
+    `sum_{axes} sum_i |attribution[i + 1] - attribution[i]|`
+
+    It grows with the scale of the attribution: a model that is less sure of everything lowers it
+    as well. At a difference of 0 the derivative is taken as 0.
+
+    Args:
+        attribution: an array, such as `(H, W)` or `(H, W, C)`.
+        axes: along which neighbours are compared.
+
+    Returns:
+        A scalar in float32 or wider; units of the attribution.
+
+    Raises:
+        TypeError: when `attribution` is not floating.
+        ValueError: when an axis is out of range.
+
+    Example:
+        >>> total_variation(jnp.array([[0.0, 1.0], [3.0, 1.0]])).item()  # 3 + 0 down, 1 + 2 across
+        6.0
+
+    References:
+        Erion et al. (2021), arXiv:1906.10670, the pixel attribution prior.
+    """
+    attribution = _wide(attribution)
+    axes = [_checks.axis_of(axis, attribution.ndim, "axes") for axis in axes]
+    steps = [jnp.sum(_size(jnp.diff(attribution, axis=axis))) for axis in axes]
+    return sum(steps, jnp.zeros((), attribution.dtype))
+
+
+def _size(values: Array) -> Array:
+    """The absolute value, with the derivative 0 at 0, where `jnp.abs` has 1.
+
+    Blank pixels have equal attributions, often by the thousand: nothing should pull them apart.
+    """
+    return jnp.where(values == 0, 0, jnp.abs(values))
+
+
+def _wide(attribution: Array) -> Array:
+    attribution = _checks.floating(attribution, "attribution")
+    return attribution.astype(wide_dtype(attribution.dtype))
+
+
+def _floating(value: Any) -> Array:
+    value = jnp.asarray(value)
+    return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.float32)
+
+
+def _length(operands: tuple) -> int:
+    """The length of the leading axis of all arrays."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(operands)]
+    n = shapes[0][0] if shapes and shapes[0] else 0
+    if not n or any(shape[:1] != (n,) for shape in shapes):
+        raise ValueError(
+            "`xs` and what is paired with it must have one leading axis of the same length; got "
+            f"shapes {', '.join(map(str, shapes)) or 'of no array'}."
+        )
+    return n
