@@ -21,3 +21,10 @@ def strict():
     """Strict dtype promotion, around attrax's own kernels on plain functions."""
     with jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _clear():
+    """Programs compiled for one file are of no use to the next, and take gigabytes together."""
+    yield
+    jax.clear_caches()

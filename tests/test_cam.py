@@ -291,6 +291,7 @@ class Network(nn.Module):
         return nn.Dense(2, name="head")(jnp.mean(x, axis=(-3, -2)))
 
 
+@pytest.mark.soak
 def test_a_flax_network():
     variables = jax.jit(Network().init)(jax.random.key(0), IMAGE)
     model = attrax.from_linen(Network(), variables)
@@ -315,6 +316,7 @@ def test_a_flax_network():
 # Transformations and dtypes.
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("strict")
 def test_vmap_is_a_loop():
     zs = jnp.stack([Z, 2 * Z[::-1]])
@@ -322,6 +324,7 @@ def test_vmap_is_a_loop():
     jax.tree.map(close, together, jax.tree.map(lambda *m: jnp.stack(m), *map(one, zs)))
 
 
+@pytest.mark.soak
 def test_gradients_of_the_maps():
     with jax.enable_x64(True):
         z = jnp.asarray(np.asarray(Z), "float64")

@@ -75,6 +75,7 @@ def test_the_error_is_below_the_tolerance_and_the_estimate(fn):
     assert evaluations[0] < evaluations[-1]
 
 
+@pytest.mark.soak
 def test_a_tolerance_out_of_reach_is_said_to_be():
     found = explained(kinked, max_evaluations=33)(XS, BASELINES, CLASSES, tolerance=1e-5)
     assert not found.converged.any()
@@ -88,6 +89,7 @@ def test_a_tolerance_out_of_reach_is_said_to_be():
     assert (found.error_estimate > 1e-5).all()
 
 
+@pytest.mark.soak
 def test_each_example_may_have_its_own_tolerance():
     tolerance = jnp.where(jnp.arange(12) < 6, 0.3, 1e-4)
     found = explained(smooth)(XS, BASELINES, CLASSES, tolerance=tolerance)
@@ -132,6 +134,7 @@ def test_one_program_for_every_tolerance_target_and_baseline():
     assert traces == before
 
 
+@pytest.mark.soak
 def test_trees_and_half_precision():
     fn = lambda x: jnp.sum(x["a"] ** 2) * jnp.sum(x["b"])  # noqa: E731
     xs = {"a": jnp.array([[1.0], [2.0]], jnp.bfloat16), "b": jnp.ones((2, 2), jnp.bfloat16)}
@@ -158,6 +161,7 @@ def test_what_is_not_finite_never_converges(fn):
     assert (found.evaluations == 17).all()
 
 
+@pytest.mark.soak
 def test_a_tolerance_without_end_still_evaluates():
     tolerance = np.where(np.arange(12) < 6, np.inf, 0.1)
     found = explained(smooth)(XS, BASELINES, CLASSES, tolerance=tolerance)

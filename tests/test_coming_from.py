@@ -55,6 +55,7 @@ def values():
     return both(coming_from.arrays())
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", COMPARED)
 def test_row(name, values):
     found, expected = values[name]

@@ -191,6 +191,7 @@ def test_scores_that_do_not_vary(first, second, statistic, p):
     assert float(found.p_value) == p
 
 
+@pytest.mark.soak
 def test_the_statistic_can_be_differentiated():
     second = jnp.array([0.1, 0.5, 0.3])
 
@@ -254,6 +255,7 @@ def test_bad_samples(name):
 # With a classifier.
 
 
+@pytest.mark.soak
 def test_concepts_fitted_by_logistic_regression():
     linear_model = pytest.importorskip("sklearn.linear_model")
     rng = np.random.default_rng(0)

@@ -58,7 +58,7 @@ RANDOM = (
 
 
 # Each of the others is one of these with another path, or under an expectation: of them `make test`
-# checks jit and vmap, and `make soak` the rest.
+# checks jit, and `make soak` the rest.
 FOUNDATION = (
     "gradient",
     "gradient_times_input",
@@ -91,7 +91,7 @@ def test_jit_is_eager(method):
     assert_close(compiled, method.explain(network, x))
 
 
-@declaring("vmap", always=True)
+@declaring("vmap")
 @pytest.mark.usefixtures("strict")
 def test_vmap_is_loop(method):
     xs = examples()[:3]

@@ -151,6 +151,7 @@ def test_an_embedding_has_length_one(tiny):
     assert float(jnp.linalg.norm(embedding)) == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.soak
 def test_padding_changes_nothing_and_gets_nothing(tiny):
     model, ids, mask = tiny
     alone, filled = explained(model, ids, mask), explained(model, *padded(ids, mask))

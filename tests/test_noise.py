@@ -207,6 +207,7 @@ def shifted(x):
     return 1000 + x
 
 
+@pytest.mark.soak
 def test_a_small_spread_of_large_values():
     # About zero, the squares would be rounded to 0.06: a hundred times the variance.
     n, sigma = 200, 0.01

@@ -329,6 +329,7 @@ def test_linen_loop(strength, expected):
     assert log[150] == pytest.approx(expected[1], abs=0.02)
 
 
+@pytest.mark.soak
 def test_mixed_precision():
     """Layers that compute in bfloat16 on float32 weights: the gradient is float32, and near."""
     rows = batch()

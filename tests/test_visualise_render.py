@@ -76,6 +76,7 @@ def pattern(image):
     return jnp.sum(image[1:3, 1:3, 0]) - jnp.mean(image[..., 1])
 
 
+@pytest.mark.soak
 def test_going_on_is_like_not_stopping():
     options = {"key": KEY, "transform": visualise.jitter(2)}
     whole = render(pattern, fourier((6, 6)), steps=6, **options)
@@ -99,6 +100,7 @@ def test_it_begins_where_it_is_told():
     close(still.image, image)
 
 
+@pytest.mark.soak
 def test_the_key_decides():
     draw = jax.jit(lambda key: render(pattern, fourier((6, 6)), key=key, steps=2).image)
     assert (draw(KEY) == draw(KEY)).all()
@@ -123,6 +125,7 @@ def test_several_images_are_transformed_each_by_itself():
     assert len({float(view[0, 0, 0]) for view in views[-1]}) > 1
 
 
+@pytest.mark.soak
 def test_diversity_parts_images():
     def textures(images):
         return visualise.diversity(images - 0.5)

@@ -25,6 +25,7 @@ MODEL = {"scale": jnp.float32(0.5)}
 UNITS = jnp.array([0.0, 3.0, 1.0, 2.0, 4.0])
 
 
+@pytest.mark.soak
 def test_chunks_are_like_one_by_one():
     calls = []
     found = sprites(
@@ -78,6 +79,7 @@ def test_a_call_that_was_broken_off_is_resumed(tmp_path):
             sprites(noise, MODEL, **arguments)
 
 
+@pytest.mark.soak
 def test_channels_neurons_and_directions_of_a_layer():
     def model(image):
         return attrax.tap("colours", image @ jnp.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]))
