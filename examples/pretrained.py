@@ -19,6 +19,7 @@ import io
 import json
 import operator
 import pickle
+import sys
 import tarfile
 from collections import OrderedDict
 from pathlib import Path
@@ -225,18 +226,29 @@ def preprocess(image: np.ndarray | Image.Image) -> np.ndarray:
     Args:
         image: a PIL picture of any mode, or uint8 (h, w) or (h, w, 3).
     """
+    image = _rgb(image)
+    width, height = image.size
+    side = int(IMAGE_SIZE / (IMAGE_SIZE + _CROP_PADDING) * min(height, width))
+    left, top = (width - side + 1) // 2, (height - side + 1) // 2
+    return preprocess_whole(image.crop((left, top, left + side, top + side)))
+
+
+def preprocess_whole(image: np.ndarray | Image.Image) -> np.ndarray:
+    """The whole picture as the network sees it, squeezed to a square: float32 (224, 224, 3).
+
+    As `preprocess`, but nothing is cut off. For pictures whose objects are not in the centre.
+    """
+    resized = _rgb(image).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+    return (np.asarray(resized, np.float32) - 127) / 128
+
+
+def _rgb(image: np.ndarray | Image.Image) -> Image.Image:
     if not isinstance(image, Image.Image):
         image = np.asarray(image)
         if image.dtype != np.uint8:
             raise TypeError(f"`image` must be uint8 or a PIL picture; got {image.dtype}.")
         image = Image.fromarray(image)
-    image = image.convert("RGB")
-    width, height = image.size
-    side = int(IMAGE_SIZE / (IMAGE_SIZE + _CROP_PADDING) * min(height, width))
-    left, top = (width - side + 1) // 2, (height - side + 1) // 2
-    image = image.crop((left, top, left + side, top + side))
-    image = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
-    return (np.asarray(image, np.float32) - 127) / 128
+    return image.convert("RGB")
 
 
 def display(x: jax.Array | np.ndarray) -> np.ndarray:
@@ -287,6 +299,30 @@ def cat_photos() -> list[LabelledPhoto]:
             if file is not None:
                 photos.append(LabelledPhoto(_read_image(file), int(member.name.split("_")[1])))
     return photos
+
+
+_PETS = "grad-cam-1.4.6"
+
+
+def dog_and_cat() -> np.ndarray:
+    """A dog above a cat, two classes in one photograph: uint8 (224, 224, 3).
+
+    The classes are "bull mastiff" and "tiger cat". It is an example of the package grad-cam, in its
+    source distribution only, and is read out of that file. Where the photograph is from is not
+    documented: look at it, but do not publish it or pictures made from it.
+
+    Raises:
+        ImportError: the file is missing; the message says how to get it.
+    """
+    path = Path(sys.prefix) / "sdists" / f"{_PETS}.tar.gz"
+    if not path.exists():
+        raise ImportError(
+            f"This photograph is in the source distribution {path.name}, which is not in "
+            f"{path.parent}: run `make .venv/soak` in a clone of attrax.",
+            name="grad-cam",
+        )
+    with tarfile.open(path) as archive:
+        return _read_image(archive.extractfile(f"{_PETS}/examples/both.png"))
 
 
 def _read_image(file: Any) -> np.ndarray:
