@@ -1,12 +1,12 @@
 r"""A small language model of docstrings: its text, its pieces of words, its training.
 
     model = learn(jax.random.key(0))
-    ids = generate(model, model.pieces.encode("\nReturn the"), 20)
-    "".join(model.pieces.decode(ids))    # 'Return the array elements along the given axis. ...'
+    ids = generate(model, model.pieces.encode("\nIf the array"), 12)
+    "".join(model.pieces.decode(ids))    # '\nIf the array is a masked array, the ...'
 
-The text is that of the docstrings of NumPy, JAX and Matplotlib, which attrax needs anyway: a
-million characters of plain English about arrays, read where they are installed. A million
-characters and a minute on one core suffice for a model that knows how such sentences go on.
+The text is that of the docstrings of NumPy, JAX and Matplotlib, which attrax needs anyway: half
+a million characters of plain English about arrays, read where they are installed. With a minute on
+one core they suffice for a model that knows how such sentences go on.
 """
 
 import ast
@@ -216,9 +216,8 @@ def train(
         seen = stretches[:, :-1].at[0].multiply(1 - hidden)
 
         def loss(variables):
-            return jnp.mean(
-                jax.vmap(nats, (None, None, 0, 0))(module, variables, seen, stretches[:, 1:])
-            )
+            each = jax.vmap(functools.partial(nats, module, variables))
+            return jnp.mean(each(seen, stretches[:, 1:]))
 
         value, slope = jax.value_and_grad(loss)(variables)
         updates, state = optimizer.update(slope, state, variables)
