@@ -67,7 +67,7 @@ def methods(effort: Effort) -> dict[str, Method]:
     line = attrax.quadrature.gauss_legendre(steps)
     complete = "complete: it says what the score is made of"
     return {
-        "gradient, |.|": Method(
+        "gradient, magnitude": Method(
             lambda s: magnitude(attrax.gradient(s.fn, s.x)), "1 g", signed=False
         ),
         "gradient x input": Method(
@@ -124,7 +124,7 @@ def methods(effort: Effort) -> dict[str, Method]:
             complete,
             start="others",
         ),
-        "SmoothGrad, |.|": Method(
+        "SmoothGrad, magnitude": Method(
             lambda s: magnitude(noisy(attrax.smoothgrad, s, samples)), f"{samples} g", signed=False
         ),
         "SmoothGrad squared": Method(
@@ -223,8 +223,9 @@ def full_gradient(s: Seen) -> jax.Array:
     """The saliency map of FullGrad, the biases being those of the batch norms."""
     flat = flatten_dict(s.variables, sep="/")
     names = [path[len("batch_stats/") : -len("/mean")] for path in flat if path.endswith("/mean")]
-    slopes = attrax.gradients_at(s.model, s.x, score=scores.logit(s.label), at=names)
-    parts = [attrax.gradient_times_input(s.fn, s.x)]
+    score, at = scores.logit(s.label), ["stem:in", *names]  # one backward pass for all of them
+    slopes = attrax.gradients_at(s.model, s.x, score=score, at=at)
+    parts = [slopes["stem:in"] * s.x]
     for name in names:
         deviation = jnp.sqrt(flat[f"batch_stats/{name}/var"] + 1e-3)
         shift = flat[f"batch_stats/{name}/mean"] * flat[f"params/{name}/scale"] / deviation
