@@ -256,8 +256,15 @@ def gaps_table() -> Table:
     )
 
 
-# In this network the same map as CAM; much the same map as SmoothGrad squared; another path.
-NOT_QUICK = ("Grad-CAM", "HiResCAM", "VarGrad", "guided integrated gradients")
+# In this network the same map as CAM; much the same as SmoothGrad squared; another path from grey;
+# and one that needs more than a few draws.
+NOT_QUICK = (
+    "Grad-CAM",
+    "HiResCAM",
+    "VarGrad",
+    "guided integrated gradients",
+    "expected gradients",
+)
 
 
 def run(quick: bool = False) -> list[Table]:

@@ -205,7 +205,7 @@ def test_no_method_that_claims_to_be_faithful_is_worse_than_random():
     curves, alike = or_skip(faithfulness.run, True)
     for claim in (*curves.claims, *alike.claims):
         assert claim.holds, claim
-    assert len(curves.rows) == 10 + 5 and len(alike.rows) == 10
+    assert len(curves.rows) == 9 + 5 and len(alike.rows) == 9
 
 
 RECORD = Path(faithfulness.__file__).parent / "results" / "faithfulness.json"
