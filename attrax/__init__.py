@@ -16,6 +16,7 @@ from ._cam import hires_cam as hires_cam
 from ._cam import layer_cam as layer_cam
 from ._cam import score_cam as score_cam
 from ._cam import upsample as upsample
+from ._certified import certified_conductance as certified_conductance
 from ._certified import certified_integrated_gradients as certified_integrated_gradients
 from ._channels import ChannelRanking as ChannelRanking
 from ._channels import channels as channels
@@ -50,6 +51,8 @@ from ._integrated import integrated_gradients as integrated_gradients
 from ._integrated import path_integrated_gradients as path_integrated_gradients
 from ._interactions import integrated_hessian_product as integrated_hessian_product
 from ._interactions import integrated_hessians as integrated_hessians
+from ._memory import FittingBatchSize as FittingBatchSize
+from ._memory import fitting_batch_size as fitting_batch_size
 from ._models import Model as Model
 from ._models import as_model as as_model
 from ._models import unbatched as unbatched
@@ -65,6 +68,7 @@ from ._types import Certified as Certified
 from ._types import Estimate as Estimate
 
 if TYPE_CHECKING:
+    from . import datasets as datasets
     from . import html as html
     from . import plot as plot
     from . import visualise as visualise
@@ -74,6 +78,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "datasets": ".datasets",
     "from_linen": "._linen",
     "from_nnx": "._nnx",
     "html": ".html",

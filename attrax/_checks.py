@@ -11,13 +11,16 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from ._types import Array, PyTree, ScalarFn
+from ._types import Array, Certified, Estimate, PyTree, ScalarFn
 
 T = TypeVar("T")
 
 
 def floating(x: PyTree, name: str = "x") -> PyTree:
     """`x` as arrays, all of them floating."""
+    if isinstance(x, (Estimate, Certified)):
+        fields = f"{type(x).__name__}({', '.join(x._fields)})"
+        raise TypeError(f"`{name}` must hold values alone; got {fields}. Pass its `.value`.")
     leaves = jax.tree.leaves(x)
     if not leaves:
         raise ValueError(f"`{name}` holds no array.")

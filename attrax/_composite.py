@@ -1,14 +1,14 @@
 """A rule on every one of several panels."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from . import _checks
+from ._rule import Rule, known
 
 
-def composite(rule: Any, panels: int | Sequence[float]) -> Any:
+def composite(rule: Rule, panels: int | Sequence[float]) -> Rule:
     """`rule` on every panel of [0, 1], shrunk to its length: exact to its degree on each of them.
 
     A path with kinks, such as `attrax.paths.polyline(a, b)` or `tokenwise(order)`, is smooth
@@ -39,12 +39,7 @@ def composite(rule: Any, panels: int | Sequence[float]) -> Any:
         >>> rule.nodes.tolist(), rule.weights.tolist()
         ([0.25, 0.75], [0.5, 0.5])
     """
-    # By its tables and not by its class: `quadrature`, which has the class, re-exports this.
-    if not isinstance(getattr(rule, "nodes", None), np.ndarray):
-        raise TypeError(
-            "`rule` must be a Rule of known nodes, such as `attrax.quadrature.gauss_legendre(8)`; "
-            f"got {rule!r}."
-        )
+    rule = known(rule)
     ends = _ends(panels)
     # Exactly an end of the panel where the node is 0 or 1, so that shared nodes are found.
     nodes = ends[:-1, None] * (1 - rule.nodes) + ends[1:, None] * rule.nodes
@@ -54,7 +49,7 @@ def composite(rule: Any, panels: int | Sequence[float]) -> Any:
         return np.bincount(place.ravel(), np.outer(np.diff(ends), weights).ravel())
 
     coarse = None if rule.coarse is None else spread(rule.coarse)
-    return type(rule)(nodes, spread(rule.weights), coarse)
+    return Rule(nodes, spread(rule.weights), coarse)
 
 
 def _ends(panels: int | Sequence[float]) -> np.ndarray:

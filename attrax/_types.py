@@ -72,6 +72,11 @@ def widen(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.astype(wide_dtype(leaf.dtype)), tree)
 
 
+def absolute(values: Array) -> Array:
+    """The absolute value, with the derivative 0 at 0, where `jnp.abs` has 1."""
+    return jnp.where(values == 0, 0, jnp.abs(values))
+
+
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     """`tree` with the dtypes of `like`."""
     return jax.tree.map(lambda leaf, model: leaf.astype(model.dtype), tree, like)

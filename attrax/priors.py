@@ -23,9 +23,12 @@ points, 2 of which compute the chunk a second time; `batch_mean` adds 2 to the f
 the second.
 
 **Memory** is that of a chunk, not of all points. One point of one example at a time takes the
-least, and is no slower on a CPU. Where examples are sharded over devices, write
-`jnp.mean(jax.vmap(prior)(xs, ...))` instead: `batch_mean` goes through the examples chunk by chunk,
-for which XLA hands the whole batch to every device, and each computes all of it.
+least, and is no slower on a CPU.
+
+**Devices.** Where examples are divided among devices, `batch_mean` takes as many of each device's
+at once, and each device computes its own, if `batch_size` is a multiple of the number of devices
+and divides the number of examples. A derivative by the weights is then summed over the devices once
+for every chunk; `docs/devices.md` shows how to have it summed once.
 
 **Kinks.** The derivative is exactly that of the sum that a method computes. With ReLU that is not
 yet the derivative of the integral: a weight that moves a kink past a point changes the integral
@@ -38,10 +41,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from . import _checks
 from ._accumulate import keep_sums, weighted_sum
-from ._types import Array, PyTree, wide_dtype
+from ._types import Array, PyTree, absolute, wide_dtype
 
 
 def batch_mean(fn: Callable[..., PyTree], xs: PyTree, *aux: PyTree, batch_size: int = 8) -> PyTree:
@@ -73,13 +77,37 @@ def batch_mean(fn: Callable[..., PyTree], xs: PyTree, *aux: PyTree, batch_size: 
         {'logit': Array(2.5, dtype=float32), 'right': Array(0.5, dtype=float32)}
     """
     n = _length((xs, *aux))
-    return weighted_sum(
-        lambda row: jax.tree.map(_floating, fn(*row)),
-        (xs, *aux),
-        jnp.full(n, 1 / n),
-        batch_size=batch_size,
-        policy=keep_sums,
-    )
+    chunks = -(-n // _checks.count(batch_size, "batch_size"))
+
+    def row_of(row: tuple) -> PyTree:
+        return jax.tree.map(_number, fn(*row))
+
+    def chunk_of(chunk: tuple[PyTree, Array]) -> PyTree:
+        rows, shares = chunk
+        return weighted_sum(row_of, rows, shares, batch_size=shares.shape[0], policy=keep_sums)
+
+    dealt = _dealt((xs, *aux), n, chunks)
+    return weighted_sum(chunk_of, dealt, jnp.ones(chunks), batch_size=1, policy=keep_sums)
+
+
+def _dealt(rows: PyTree, n: int, chunks: int) -> tuple[PyTree, Array]:
+    """Rows, and the share of each in their mean, with two leading axes, `(chunks, size)`.
+
+    They are dealt out like cards: chunk k gets rows k, k + chunks, ... Where blocks of rows lie on
+    different devices, every chunk so has rows of all of them, and no row moves to another. What is
+    missing of the last chunks is the last row again, without a share.
+    """
+    size = -(-n // chunks)
+    places = np.arange(size * chunks)
+
+    def deal(leaf: Array) -> Array:
+        leaf = jnp.asarray(leaf)
+        if n < size * chunks:
+            leaf = leaf[np.minimum(places, n - 1)]
+        return jnp.swapaxes(leaf.reshape(size, chunks, *leaf.shape[1:]), 0, 1)
+
+    shares = jnp.asarray(np.where(places < n, 1 / n, 0)).reshape(size, chunks)
+    return jax.tree.map(deal, rows), shares.T
 
 
 def monitor(
@@ -198,16 +226,9 @@ def total_variation(attribution: Array, axes: Sequence[int] = (0, 1)) -> Array:
     """
     attribution = _wide(attribution)
     axes = [_checks.axis_of(axis, attribution.ndim, "axes") for axis in axes]
-    steps = [jnp.sum(_size(jnp.diff(attribution, axis=axis))) for axis in axes]
+    # Blank pixels have equal attributions, often by the thousand: nothing should pull them apart.
+    steps = [jnp.sum(absolute(jnp.diff(attribution, axis=axis))) for axis in axes]
     return sum(steps, jnp.zeros((), attribution.dtype))
-
-
-def _size(values: Array) -> Array:
-    """The absolute value, with the derivative 0 at 0, where `jnp.abs` has 1.
-
-    Blank pixels have equal attributions, often by the thousand: nothing should pull them apart.
-    """
-    return jnp.where(values == 0, 0, jnp.abs(values))
 
 
 def _wide(attribution: Array) -> Array:
@@ -215,7 +236,7 @@ def _wide(attribution: Array) -> Array:
     return attribution.astype(wide_dtype(attribution.dtype))
 
 
-def _floating(value: Any) -> Array:
+def _number(value: Any) -> Array:
     value = jnp.asarray(value)
     return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.float32)
 

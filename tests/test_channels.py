@@ -82,6 +82,19 @@ def test_what_is_refused():
         jax.jit(attrax.rank_channels)(A[0, 0], 2)
 
 
+def test_results_of_several_fields_are_refused():
+    estimate = attrax.Estimate(A, A)
+    message = r"must hold values alone; got Estimate\(value, standard_error\). Pass its `.value`"
+    for reduce in (attrax.channels, attrax.positions, lambda a: attrax.rank_channels(a, 1)):
+        with pytest.raises(TypeError, match=message):
+            reduce(estimate)
+    certified = attrax.Certified(A, *[jnp.ones(4)] * 4)
+    with pytest.raises(
+        TypeError, match=r"got Certified\(value, error_estimate, .* Pass its `.value"
+    ):
+        attrax.channels(certified)
+
+
 def test_gap():
     x = {"a": jnp.array([2.0, 3.0]), "b": jnp.float32(4.0)}
     b = {"a": jnp.array([1.0, 1.0]), "b": jnp.float32(1.0)}

@@ -501,6 +501,13 @@ def test_equal_attributions_are_as_complex_as_can_be():
         assert np.isfinite(slopes).all()
 
 
+def test_nothing_pulls_at_a_zero_attribution():
+    for measure in (metrics.gini, metrics.complexity):
+        slopes = jax.jit(jax.grad(measure))(jnp.array([1.0, 0.0, -3.0, 0.0]))
+        assert slopes[1] == slopes[3] == 0
+        assert slopes[0] * slopes[2] > 0  # To make them equal, one grows and the other shrinks.
+
+
 # Sanity checks.
 
 

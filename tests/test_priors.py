@@ -329,31 +329,44 @@ def test_linen_loop(strength, expected):
     assert log[150] == pytest.approx(expected[1], abs=0.02)
 
 
-@pytest.mark.soak
-def test_mixed_precision():
-    """Layers that compute in bfloat16 on float32 weights: the gradient is float32, and near."""
-    rows = batch()
-    exact = gradient_of_loss(attrax.from_nnx(Perceptron()), *rows)
-    mixed = gradient_of_loss(attrax.from_nnx(Perceptron(dtype=jnp.bfloat16)), *rows)
-    assert {leaf.dtype for leaf in jax.tree.leaves(mixed)} == {jnp.dtype("float32")}
-    close(jax.tree.leaves(mixed), jax.tree.leaves(exact), 2e-2)
+def trained(optimizer, model, *batches):
+    """The model after one call of the optimizer for each batch."""
+    state, update = optimizer.init(model), jax.jit(optimizer.update)
+    for part in batches:
+        updates, state = update(gradient_of_loss(model, *part), state, model)
+        model = optax.apply_updates(model, updates)
+    return model
+
+
+def halves(rows):
+    return [jax.tree.map(lambda leaf, k=k: leaf[4 * k : 4 * k + 4], rows) for k in range(2)]
 
 
 def test_gradient_accumulation():
     """Two half batches under `optax.MultiSteps` are one whole batch: the prior is a mean."""
-    rows = batch(8)
+    rows, model = batch(8), attrax.from_nnx(Perceptron())
+    whole = trained(optax.sgd(0.1), model, rows)
+    parts = trained(optax.MultiSteps(optax.sgd(0.1), 2), model, *halves(rows))
+    close(parts, whole, 1e-6)
 
-    def trained(optimizer, *batches):
-        model = attrax.from_nnx(Perceptron())
-        state, update = optimizer.init(model), jax.jit(optimizer.update)
-        for part in batches:
-            updates, state = update(gradient_of_loss(model, *part), state, model)
-            model = optax.apply_updates(model, updates)
-        return model
 
-    halves = [jax.tree.map(lambda leaf, k=k: leaf[4 * k : 4 * k + 4], rows) for k in range(2)]
-    whole = trained(optax.sgd(0.1), rows)
-    close(trained(optax.MultiSteps(optax.sgd(0.1), 2), *halves), whole, 1e-6)
+def test_mixed_precision():
+    """Layers that compute in bfloat16 on float32 weights: the gradient is float32, and near.
+
+    So it is accumulated over half batches, and what it changes are the float32 weights: by steps
+    that are too small for bfloat16, whose numbers next to 1 are 0.008 apart.
+    """
+    rows, optimizer = batch(8), optax.MultiSteps(optax.sgd(1e-4), 2)
+    exact, mixed = (attrax.from_nnx(Perceptron(dtype=dtype)) for dtype in (None, jnp.bfloat16))
+    found, expected = (gradient_of_loss(model, *rows) for model in (mixed, exact))
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype("float32")}
+    close(found, expected, 2e-2)
+    step, wanted = (
+        jax.tree.map(jnp.subtract, trained(optimizer, model, *halves(rows)), model)
+        for model in (mixed, exact)
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(step)} == {jnp.dtype("float32")}
+    close(step, wanted, 2e-2)
 
 
 # ------------------------------------------------------------------------------------ monitor

@@ -22,16 +22,24 @@ PROJECT = Path(__file__).parents[1]
 LEVELS = (
     ("_types",),
     ("_checks", "_taps", "_program"),
-    ("_kronrod", "_logarithmic", "_composite", "quadrature"),
+    ("_rule", "_kronrod", "_logarithmic", "_composite", "_padded", "quadrature"),
     ("_blur", "_tokenwise", "paths", "scores"),
-    ("_names", "_models", "_cuts", "_cpu", "_accumulate"),
+    ("_names", "_models", "_cuts", "_cpu", "_memory", "_accumulate"),
     ("_gradient", "_integrated", "_influence", "_noise", "_expected", "_conductance"),
     ("_guided", "_important", "_decision", "_cam", "_fullgrad", "_attention"),
     ("_interactions", "_concepts"),
-    ("metrics", "_certified", "_channels", "_strongest", "priors"),
+    (
+        "metrics",
+        "_certified_estimates",
+        "_certified_engine",
+        "_certified",
+        "_channels",
+        "_strongest",
+        "priors",
+    ),
 )
 # Loaded on first use. They import from any level, and the levels import them inside functions only.
-SIDE = ("_linen", "_nnx", "html", "plot", "visualise")
+SIDE = ("_linen", "_nnx", "datasets", "html", "plot", "visualise")
 
 ORDER = {name: place for place, name in enumerate(name for level in LEVELS for name in level)}
 
@@ -127,7 +135,17 @@ def test_only_program_looks_inside_equations():
 
 
 # Packages that only some users need, and those that take long to load.
-HEAVY = ("flax", "optax", "matplotlib", "jinja2", "rich", "PIL", "skimage", "sklearn")
+HEAVY = (
+    "flax",
+    "optax",
+    "matplotlib",
+    "jinja2",
+    "rich",
+    "PIL",
+    "skimage",
+    "sklearn",
+    "tensorstore",
+)
 
 
 def loaded_by(code: str) -> set[str]:

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from .. import _checks
-from .._types import Array, PyTree
+from .._types import Array, PyTree, absolute
 from ._features import ravel
 from ._samples import quotient
 
@@ -14,7 +14,7 @@ def gini(attribution: PyTree) -> Array:
     `1 - 2 sum_k (v[k] / |v|_1) (d - k + 1/2) / d` with `v = sort(|attribution|)`, k = 1, ..., d
 
     It does not change with the scale of the attribution. The largest value is `1 - 1/d`. Zero
-    attributions count as equal.
+    attributions count as equal. At an entry of 0 the derivative is taken as 0.
 
     Args:
         attribution: any pytree of floating arrays, d entries in all.
@@ -33,7 +33,7 @@ def gini(attribution: PyTree) -> Array:
         Chalasani et al. (2020), arXiv:1810.06583, for attributions; Hurley and Rickard (2009),
         arXiv:0811.4706, for the formula.
     """
-    values = jnp.sort(jnp.abs(ravel(_checks.floating(attribution, "attribution"))))
+    values = jnp.sort(absolute(ravel(_checks.floating(attribution, "attribution"))))
     d = len(values)
     shares = (d - jnp.arange(d, dtype=values.dtype) - 0.5) / d
     return jnp.maximum(0, 1 - 2 * jnp.sum(_proportions(values) * shares))
@@ -45,7 +45,8 @@ def complexity(attribution: PyTree) -> Array:
     `-sum_i p[i] log p[i]` with `p = |attribution| / sum |attribution|`
 
     It does not change with the scale of the attribution. `exp` of it is a number of features: k
-    equal ones among zeros give k. Zero attributions count as equal.
+    equal ones among zeros give k. Zero attributions count as equal. At an entry of 0 the derivative
+    is taken as 0.
 
     Args:
         attribution: any pytree of floating arrays, d entries in all.
@@ -63,7 +64,7 @@ def complexity(attribution: PyTree) -> Array:
     References:
         Bhatt, Weller and Moura (2020), arXiv:2005.00631, the definition of complexity.
     """
-    shares = _proportions(jnp.abs(ravel(_checks.floating(attribution, "attribution"))))
+    shares = _proportions(absolute(ravel(_checks.floating(attribution, "attribution"))))
     # At a share of 0 the derivative is taken as 0; the true one is infinite.
     positive = shares > 0
     return jnp.sum(jnp.where(positive, -shares * jnp.log(jnp.where(positive, shares, 1)), 0))
