@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from . import _checks, scores
 from ._accumulate import weighted_sum
 from ._gradient import gradient
-from ._types import Array, Distribution, PyTree, Score, cast_like, tree_dtype, widen
+from ._types import Array, Curve, Distribution, PyTree, Score, cast_like, tree_dtype, widen
 from .paths import straight
 from .quadrature import Rule, gauss_legendre, nodes_and_weights
 
@@ -139,15 +139,24 @@ def conductance(
     line = straight(x, _checks.baseline_like(baseline, x))
     nodes, weights = nodes_and_weights(rule, tree_dtype(x))
 
+    integrand = flow(score, split, line, derivative)
+    total = weighted_sum(integrand, nodes, weights, batch_size=batch_size)
+    return cast_like(total, _layer(split, x))
+
+
+def flow(
+    score: Score, split: Split, curve: Curve, derivative: Callable[..., Any] = jax.jvp
+) -> Callable[[Array], PyTree]:
+    """`t -> (d score / d z) * (d z / d t)` on a curve in input space, for `conductance`."""
+
     def integrand(t: Array) -> PyTree:
-        along = lambda t: _divide(split, line(t))  # noqa: E731
+        along = lambda t: _divide(split, curve(t))  # noqa: E731
         z, velocity, tail = derivative(along, (t,), (jnp.ones_like(t),), has_aux=True)
-        tail = _outside(tail, split, line(t))
+        tail = _outside(tail, split, curve(t))
         slope = gradient(lambda z: score(tail(z)), z)
         return jax.tree.map(jnp.multiply, widen(slope), widen(velocity))
 
-    total = weighted_sum(integrand, nodes, weights, batch_size=batch_size)
-    return cast_like(total, _layer(split, x))
+    return integrand
 
 
 def neuron_conductance(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import attrax
+from attrax import _certified_estimates as estimates
 from attrax import quadrature, scores
 
 _RNG = np.random.default_rng(2)
@@ -36,6 +37,14 @@ def reference(fn, n):
         return np.asarray(jax.jit(jax.vmap(explain))(*wide, CLASSES))
 
 
+def exact_of_kinked():
+    """Each hidden unit is on for a share of the line that is known on paper."""
+    start, end = (np.asarray(a, "float64") @ INTO for a in (BASELINES, XS))
+    share = np.clip(np.maximum(start, end) / np.abs(end - start), 0, 1)
+    slopes = np.einsum("ij,nj,jn->ni", INTO, share, OUT[:, CLASSES])
+    return (np.asarray(XS) - np.asarray(BASELINES)) * slopes
+
+
 def explained(fn, **options):
     return jax.jit(functools.partial(attrax.certified_integrated_gradients, fn, **options))
 
@@ -47,7 +56,7 @@ def relative(value, expected):
 def test_polynomials_stop_at_the_first_rule():
     fn = lambda x: jnp.sum(x**3)  # noqa: E731
     xs = jnp.array([[1.0, -2.0], [0.5, 3.0], [0.0, 0.0]])
-    found = attrax.certified_integrated_gradients(fn, xs, tolerance=1e-5, batch_size=7)
+    found = explained(fn, batch_size=7, max_evaluations=17)(xs, tolerance=1e-5)
     np.testing.assert_allclose(found.value, xs**3, rtol=1e-5)
     assert found.evaluations.tolist() == [9, 9, 9]
     assert found.converged.all()
@@ -56,16 +65,19 @@ def test_polynomials_stop_at_the_first_rule():
 
 @pytest.mark.parametrize("fn", [smooth, kinked])
 def test_the_error_is_below_the_tolerance_and_the_estimate(fn):
-    run, expected = explained(fn), reference(fn, 512)
+    run = explained(fn)
+    expected = reference(fn, 128) if fn is smooth else exact_of_kinked()
     evaluations = []
     for tolerance in TOLERANCES:
         found = run(XS, BASELINES, CLASSES, tolerance=tolerance)
         error, done = relative(found.value, expected), np.asarray(found.converged)
         assert done.all() if fn is smooth else done.any()
-        assert np.mean(error[done] <= tolerance) >= (1.0 if fn is smooth else 0.9)
-        # With few kinks two rules can agree more than either is right, but not by much.
-        assert (error <= (1 if fn is smooth else 3) * found.error_estimate + 1e-6).all()
-        assert (found.evaluations[~done] == 257).all()
+        # The model of jumps is a mean magnitude, right for many kinks. Of a few, as here, each can
+        # be missed by half an interval, which is 1.36 times as much, or a bit more.
+        slack = 1 if fn is smooth else 1.5
+        assert (error[done] <= slack * tolerance).all()
+        assert (error <= slack * found.error_estimate + 1e-6).all()
+        assert (found.evaluations[~done] > 257 - 16).all()
         evaluations.append(found.evaluations.mean())
         gaps = jax.vmap(
             lambda v, x, b, i: attrax.metrics.completeness_gap(lambda x: fn(x, i), v, x, b)
@@ -98,6 +110,133 @@ def test_each_example_may_have_its_own_tolerance():
     assert found.evaluations[6:].mean() > found.evaluations[:6].mean()
 
 
+@pytest.mark.soak
+def test_a_jump_is_found_by_halving():
+    """A rule of 257 nodes is off by about 1/257 here; bisection gains a bit with each round."""
+    fn = lambda x, at: jnp.sum(jax.nn.relu(x - at))  # noqa: E731
+    ats = jnp.array([[0.3, 0.6], [0.1, 0.9], [0.45, 0.45]])
+    run = jax.jit(functools.partial(attrax.certified_integrated_gradients, fn))
+    found = run(jnp.ones((3, 2)), None, ats, tolerance=1e-5)
+    assert found.converged.all() and (found.evaluations < 257).all()
+    np.testing.assert_allclose(found.value, 1 - ats, atol=2e-5)
+
+
+def test_the_model_of_jumps_is_the_mean_error_of_the_trapezoid_rule():
+    rng = np.random.default_rng(0)
+    times = np.sort(np.concatenate([[0, 1], rng.random(15)])).astype("float32")
+    where, size = rng.random((5000, 3)), rng.normal(size=(5000, 3))
+    rows = (size * (times[:, None, None] > where)).sum(-1).astype("float32")
+    error = np.trapezoid(rows, times, axis=0) - (size * (1 - where)).sum(-1)
+    believed = estimates.jump_error(times[None], rows[None])[0] / estimates.JUMP_SAFETY
+    # Three jumps do not make a normal variable; it is exact for many.
+    assert np.abs(error).sum() == pytest.approx(believed.item(), rel=0.1)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("sharp", [3, 10, 30])
+def test_the_smooth_model_is_above_the_error(sharp):
+    """Runge's function at many places, at each level where the model says that it is resolved."""
+    where = np.linspace(0.1, 0.9, 9)
+    curve = lambda t: 1 / (1 + sharp**2 * (t - where[None, :]) ** 2)  # noqa: E731
+    exact = (np.arctan(sharp * (1 - where)) + np.arctan(sharp * where)) / sharp
+    coarse = None
+    for n in (5, 9, 17, 33, 65):
+        rows = jnp.asarray(curve(quadrature.clenshaw_curtis(n).nodes[:, None])[None], "float32")
+        fine = estimates.assessed(rows)
+        error = np.abs(fine.value[0] - exact).sum() / exact.sum()
+        if coarse is not None:
+            believed = estimates.combined(fine, coarse)[0]
+            if believed <= 5e-2:
+                assert error <= believed + 1e-6
+            if 1e-5 < error < 1e-2:
+                assert believed <= 500 * error
+        coarse = fine
+
+
+@pytest.mark.soak
+def test_another_path():
+    """The example of `attrax.path_integrated_gradients`: the first feature moves first."""
+
+    def first(x, b):
+        return lambda t: b + (x - b) * jnp.stack([jnp.minimum(2 * t, 1), jnp.maximum(2 * t - 1, 0)])
+
+    xs = jnp.array([[2.0, 3.0], [1.0, 5.0]])
+    found = attrax.certified_integrated_gradients(
+        lambda x: x[0] * x[1], xs, tolerance=1e-3, path=first
+    )
+    assert found.converged.all()
+    np.testing.assert_allclose(found.value, [[0, 6], [0, 5]], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.soak
+def test_at_a_layer():
+    """Activations and tails of a batch are pytrees: a tail is an argument like any other."""
+    model = attrax.as_model(lambda x: attrax.tap("hidden", jnp.tanh(x @ INTO / 2)) @ OUT)
+
+    @jax.jit
+    def explained(model, xs, classes):
+        zs, tails = jax.vmap(lambda x: attrax.cut(model, x, at="hidden"))(xs)
+        return zs, attrax.certified_integrated_gradients(
+            lambda z, tail, i: scores.probability(i)(tail(z)),
+            zs,
+            None,
+            tails,
+            classes,
+            tolerance=1e-4,
+        )
+
+    zs, found = explained(model, XS, CLASSES)
+    rule = quadrature.gauss_legendre(48)
+    expected = jax.jit(
+        jax.vmap(
+            lambda z, i: attrax.integrated_gradients(
+                lambda z: scores.probability(i)(z @ OUT), z, rule=rule
+            )
+        )
+    )(zs, CLASSES)
+    assert found.converged.all()
+    assert (relative(found.value, expected) <= 1e-4).all()
+
+
+@pytest.mark.soak
+def test_conductance():
+    split = lambda x: (jnp.tanh(x @ INTO / 2), lambda z: z @ OUT)  # noqa: E731
+    score = lambda y, i: scores.probability(i)(y)  # noqa: E731
+    found = jax.jit(functools.partial(attrax.certified_conductance, score, split))(
+        XS, BASELINES, CLASSES, tolerance=1e-4
+    )
+    rule = quadrature.gauss_legendre(48)
+    expected = jax.jit(
+        jax.vmap(lambda x, b, i: attrax.conductance(lambda y: score(y, i), split, x, b, rule=rule))
+    )(XS, BASELINES, CLASSES)
+    assert found.converged.all() and found.value.shape == (12, 16)
+    assert (relative(found.value, expected) <= 1e-4).all()
+    assert np.abs(found.completeness_gap).max() < 1e-4
+
+
+@pytest.mark.soak
+def test_sharded_by_example_nothing_is_sent():
+    devices = jax.devices()[:4]
+    mesh = jax.sharding.Mesh(np.array(devices), ("examples",))
+    rows = jax.P("examples")
+    explain = functools.partial(
+        attrax.certified_integrated_gradients, kinked, tolerance=1e-2, batch_size=16
+    )
+    run = jax.jit(jax.shard_map(explain, mesh=mesh, in_specs=rows, out_specs=rows))
+    program = run.lower(XS, BASELINES, CLASSES).compile()
+    for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
+        assert name not in program.as_text()
+    together = jax.jit(explain)(XS, BASELINES, CLASSES)
+    found = program(XS, BASELINES, CLASSES)
+    assert found.evaluations.tolist() == together.evaluations.tolist()
+    np.testing.assert_allclose(found.value, together.value, rtol=1e-5, atol=1e-6)
+    # By sharding alone it is right too, with examples that travel.
+    placed = jax.device_put((XS, BASELINES, CLASSES), jax.NamedSharding(mesh, rows))
+    found = jax.jit(explain)(*placed)
+    np.testing.assert_allclose(found.value, together.value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.soak
 def test_only_what_has_not_converged_costs_anything():
     """Rows evaluated, counted by a callback: new nodes of the active examples, in whole chunks."""
     rows = []
@@ -145,6 +284,7 @@ def test_trees_and_half_precision():
     np.testing.assert_allclose(found.value["a"].astype("float32"), [[4 / 3], [16 / 3]], rtol=2e-2)
 
 
+@pytest.mark.soak
 def test_nothing_to_attribute_is_exact():
     found = attrax.certified_integrated_gradients(lambda x: jnp.float32(3), XS, tolerance=1e-3)
     assert found.converged.all() and (found.value == 0).all() and (found.evaluations == 9).all()
@@ -158,7 +298,7 @@ def test_what_is_not_finite_never_converges(fn):
     found = explained(fn, max_evaluations=17)(jnp.abs(XS), tolerance=1e-2)
     assert not found.converged.any()
     assert np.isinf(found.error_estimate).all()
-    assert (found.evaluations == 17).all()
+    assert (found.evaluations == 9).all()
 
 
 @pytest.mark.soak
@@ -168,6 +308,7 @@ def test_a_tolerance_without_end_still_evaluates():
     assert (found.evaluations >= 9).all() and found.converged.all()
 
 
+@pytest.mark.soak
 def test_further_arguments_may_be_numpy_arrays():
     found = attrax.certified_integrated_gradients(
         lambda x, i: x[i] ** 3, jnp.ones((2, 3)), None, np.array([0, 2]), tolerance=1e-3
@@ -180,7 +321,7 @@ def test_further_arguments_may_be_numpy_arrays():
     [
         ({"tolerance": 1e-7}, r"`tolerance` must be at least 9\.5e-07"),
         ({"tolerance": jnp.ones(3)}, "`tolerance` must be one number, or one for each of the 12"),
-        ({"tolerance": 0.1, "max_evaluations": 50}, "`max_evaluations` must be one of 17, 33"),
+        ({"tolerance": 0.1, "max_evaluations": 8}, "`max_evaluations` must be at least 9; got 8"),
         ({"tolerance": 0.1, "batch_size": 0}, "`batch_size` must be at least 1"),
     ],
 )
