@@ -1,0 +1,345 @@
+"""The loop over a dataset: read, explain, write, mark."""
+
+import collections
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+
+import attrax
+
+from .. import _checks
+from .._types import Array, PyTree
+from ._batches import Batch, Rows, Source, fingerprint
+from ._prefetch import prefetched
+from ._progress import bar
+from ._store import (
+    EXPLAINED,
+    NOT_FINITE,
+    STATUS,
+    UNREADABLE,
+    Kind,
+    Results,
+    Store,
+    check_names,
+    fill_value,
+    open,
+)
+
+
+def explain(
+    method: Callable[..., PyTree],
+    model: PyTree,
+    batches: Iterable[PyTree | Batch],
+    *,
+    store: str | Path,
+    key: Array | None = None,
+    sharding: jax.sharding.Sharding | None = None,
+    owns_batch: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+    verify: bool = True,
+    prefetch: int = 2,
+    progress: bool = False,
+) -> Results:
+    """The results of `method` for every example of a dataset, in a Zarr store.
+
+    `results[i] = method(model, *example_i)`, with `key=fold_in(key, i)` where there is a key
+
+    One program explains a batch. It is compiled once; a last batch that is smaller is filled up by
+    repeating an example, and the results of that are dropped. While one batch is computed, others
+    are read and written.
+
+    A batch is finished when it is on disk, and finished batches survive whatever stops the run: a
+    kill, a full disk, an exception of `batches`. The same call again goes on with the first batch
+    that is not. On the same machine and versions the store is then, byte for byte, that of a run
+    that nothing stopped. A store of another method, model, key, data, or of other versions of JAX
+    and attrax is refused, and left as it is.
+
+    What goes wrong with one example is reported with its index, in `Results.not_finite` and
+    `Results.unreadable`, and the rest goes on. The same call later reads again what it could not.
+
+    Under `jax.distributed` every process makes the same call, on a file system that all share.
+    Batch n belongs to process n modulo their number: no process waits for another, and each returns
+    when its own batches are finished.
+
+    Args:
+        method: `method(model, *inputs)` or `method(model, *inputs, key=key)`, of one example; it
+            returns any pytree of arrays: an array, an `attrax.Estimate`, a dict.
+        model: any pytree, such as an `attrax.Model`. Weights that `method` closes over instead
+            become constants of the program.
+        batches: any iterable of pytrees of arrays with a leading axis of examples, the same for all
+            batches but the last; or of `Batch`. Iterating gives the same batches each time. A
+            sequence, such as `batched(...)` or a Grain `MapDataset`, is read by number; an iterator
+            from the front.
+        store: path of the store.
+        key: a key of `jax.random`. The key of an example depends on its index only.
+        sharding: of the leading axis, over devices of this process; None is one device. Arrays of
+            the model that are not on those devices are copied to all of them.
+        owns_batch: `method` takes a whole batch, and keys with a leading axis, as
+            `attrax.certified_integrated_gradients` does.
+        metadata: anything that JSON can hold, kept in the store: names of classes or files.
+        verify: read finished batches, too, and compare their hashes with those in the store. False
+            does not read them, if `batches` is a sequence; then only their number, shapes and
+            dtypes tell other data from these.
+        prefetch: batches read ahead, in a thread; 0 reads in this one.
+        progress: show examples per second and the time that is left, with rich.
+
+    Returns:
+        `Results`, as `open(store)` gives. An array that `method` returns is named `value`; of a
+        result with several, `value` and `standard_error`, the keys of a dict, and so on.
+
+    Raises:
+        TypeError: when `batches` is an array, or holds texts or objects.
+        ValueError: when there is no batch; when batches differ in structure, shapes, dtypes, or in
+            size before the last one; when the size does not suit `sharding`; when a result of a
+            method that owns a batch has no leading axis; when names collide; when the store is
+            another one.
+        OSError: when the store cannot be written. What is finished is kept.
+
+    Example:
+        >>> import tempfile
+        >>> method = lambda w, x, y: attrax.gradient_times_input(lambda x: x[y] * w, x)
+        >>> xs, ys = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), np.array([0, 1, 1])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     batches = attrax.datasets.batched((xs, ys), 2)
+        ...     results = explain(method, 10.0, batches, store=f"{folder}/example.zarr")
+        ...     np.asarray(results.arrays["value"]).tolist()
+        [[10.0, 0.0], [0.0, 40.0], [0.0, 60.0]]
+    """
+    source = Source(batches)
+    _check_sharding(sharding, source.size)
+    prefetch = _checks.count(prefetch, "prefetch", least=0)
+    place = functools.partial(jax.device_put, device=sharding)
+    model = _on_the_devices(model, sharding)
+
+    def arguments(rows: Rows) -> tuple[PyTree, ...]:
+        indices = np.arange(rows.first, rows.first + source.size, dtype=np.uint32)
+        return model, place(rows.inputs), place(indices), key
+
+    # Lowering is a trace; what it gives is compared with the store before anything is compiled.
+    program = functools.partial(_batch, method, owns_batch)
+    lowered = jax.jit(program, out_shardings=sharding).lower(*arguments(source.first))
+    kinds = _kinds(lowered.out_info, source.size)
+    beside = {name: Kind(v.shape[1:], v.dtype) for name, v in source.first.beside.items()}
+    check_names([*kinds, *beside])
+    kept = Store(
+        Path(store),
+        _record(lowered.as_text(), model, key, source, sharding),
+        metadata or {},
+        dict([*kinds.items(), *beside.items()]),
+        source.size,
+        jax.process_index(),
+    )
+    kept.expect(source.count)
+    finished = frozenset(kept.finished)
+
+    def own(number: int) -> bool:
+        return number % jax.process_count() == jax.process_index()
+
+    def wanted(number: int) -> bool:
+        return own(number) and (verify or number not in finished or kept.has_unreadable(number))
+
+    compiled = functools.cache(lowered.compile)
+
+    def compute(rows: Rows) -> dict[str, Array]:
+        outputs = compiled()(*arguments(rows))
+        return dict(zip(kinds, jax.tree.leaves(outputs), strict=True))
+
+    todo = None
+    if source.count is not None:
+        todo = source.size * sum(own(n) and n not in finished for n in range(source.count))
+    with (
+        contextlib.closing(prefetched(source.rows(wanted), prefetch)) as batches_read,
+        bar(progress, todo) as advance,
+    ):
+        _go_through(batches_read, compute, kept, advance)
+    assert source.count is not None
+    kept.expect(source.count)
+    if own(0):
+        kept.end(source.count)
+    return open(store)
+
+
+def _go_through(
+    batches: Iterator[Rows],
+    compute: Callable[[Rows], dict[str, Array]],
+    store: Store,
+    advance: Callable[[int], None],
+) -> None:
+    """Compute and write what is not finished. Batches before one that raises are finished first."""
+    queue, finished = _Queue(store, advance), frozenset(store.finished)
+    while True:
+        try:
+            rows = next(batches, None)
+        except Exception as error:
+            queue.flush()
+            error.add_note(
+                f"What is finished is kept in {str(store.path)!r}: the same call goes on."
+            )
+            raise
+        if rows is None:
+            break
+        store.expect(None, rows.number)
+        if rows.number not in finished or store.needs(rows):
+            queue.add(rows, compute(rows))
+    queue.flush()
+
+
+class _Queue:
+    """Batches on their way to disk: one is computed while others are written."""
+
+    def __init__(self, store: Store, advance: Callable[[int], None]):
+        self._store, self._advance = store, advance
+        self._computed: collections.deque[tuple[Rows, dict[str, Array]]] = collections.deque()
+        self._written: collections.deque[tuple[Rows, list[Any]]] = collections.deque()
+
+    def add(self, rows: Rows, outputs: dict[str, Array]) -> None:
+        self._computed.append((rows, outputs))
+        self._settle(2)
+
+    def flush(self) -> None:
+        self._settle(0)
+
+    def _settle(self, most: int) -> None:
+        """Bring batches on until at most `most` are computed and as many are written."""
+        while len(self._computed) > most:
+            rows, outputs = self._computed.popleft()
+            values = _values(rows, outputs)
+            with self._resumable(rows.number):
+                futures = self._store.write(rows.first, values)
+            self._written.append((rows, futures))
+        while len(self._written) > most:
+            rows, futures = self._written.popleft()
+            with self._resumable(rows.number):
+                for future in futures:
+                    future.result()
+                self._store.mark(rows)
+            self._advance(rows.examples)
+
+    @contextlib.contextmanager
+    def _resumable(self, number: int):
+        try:
+            yield
+        # What is wrong with a disk TensorStore raises as any of these.
+        except (OSError, RuntimeError, ValueError) as error:
+            raise OSError(
+                f"`store` must be writable; batch {number} could not be written: {error} What is "
+                f"finished is kept in {str(self._store.path)!r}: the same call goes on."
+            ) from error
+
+
+def _batch(
+    method: Callable[..., PyTree],
+    owns_batch: bool,
+    model: PyTree,
+    inputs: PyTree,
+    indices: Array,
+    key: Array | None,
+) -> PyTree:
+    """What is compiled: the results of one batch."""
+    parts = tuple(inputs) if type(inputs) in (tuple, list) else (inputs,)
+    keys = {} if key is None else {"key": jax.vmap(jax.random.fold_in, (None, 0))(key, indices)}
+    if owns_batch:
+        return method(model, *parts, **keys)
+    return jax.vmap(lambda parts, keys: method(model, *parts, **keys))(parts, keys)
+
+
+def _values(rows: Rows, outputs: dict[str, Array]) -> dict[str, np.ndarray]:
+    """What is written of a batch."""
+    status = np.full(rows.examples, EXPLAINED, np.uint8)
+    values = {name: np.asarray(output)[: rows.examples] for name, output in outputs.items()}
+    missing = [index - rows.first for index in rows.unreadable]
+    for name, array in values.items():
+        if jnp.issubdtype(array.dtype, jnp.inexact):
+            finite = np.isfinite(array).reshape(rows.examples, -1).all(axis=1)
+            status[~finite] = NOT_FINITE
+        if missing:
+            values[name] = array = array.copy()
+            array[missing] = fill_value(array.dtype)
+    status[missing] = UNREADABLE
+    return {**values, **rows.beside, STATUS: status}
+
+
+def _kinds(out_info: PyTree, size: int) -> dict[str, Kind]:
+    """The arrays that the results become, by name."""
+    kinds = {}
+    for path, info in jax.tree.flatten_with_path(out_info)[0]:
+        name = jax.tree_util.keystr(path, simple=True, separator="/") or "value"
+        if info.shape[:1] != (size,):
+            raise ValueError(
+                f"A method that owns a batch must return arrays with its leading axis, {size}; "
+                f"{name!r} has shape {info.shape}."
+            )
+        if name in kinds:
+            raise ValueError(f"Names of results must differ; {name!r} occurs twice.")
+        kinds[name] = Kind(info.shape[1:], np.dtype(info.dtype))
+    if not kinds:
+        raise ValueError("`method` must return at least one array; got none.")
+    return kinds
+
+
+def _record(
+    program: str,
+    model: PyTree,
+    key: Array | None,
+    source: Source,
+    sharding: jax.sharding.Sharding | None,
+) -> dict[str, Any]:
+    """What the results depend on; a store belongs to one of these."""
+    weights = jax.tree.leaves(model)
+    shapes = ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in map(_numbers, weights))
+    devices = {jnp.zeros(()).device} if sharding is None else sharding.device_set
+    kinds = {getattr(device, "device_kind", str(device)) for device in devices}
+    return {
+        "method": fingerprint([program.encode()]),
+        "model": fingerprint([shapes.encode(), *map(_numbers, weights)]),
+        "key": None if key is None else fingerprint([_numbers(key)]),
+        "batch": {"examples": source.size, **source.description},
+        "versions": ", ".join(f"{m.__name__} {m.__version__}" for m in (attrax, jax, jaxlib)),
+        "devices": f"{len(devices)} x {', '.join(sorted(kinds))}",
+    }
+
+
+def _numbers(leaf: Any) -> np.ndarray:
+    if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    return np.asarray(leaf)
+
+
+def _check_sharding(sharding: jax.sharding.Sharding | None, size: int) -> None:
+    if sharding is None:
+        return
+    if not sharding.is_fully_addressable:
+        raise ValueError(
+            "`sharding` must be over devices of this process, as of "
+            "`Mesh(jax.local_devices(), 'examples')`: every process explains batches of its own."
+        )
+    try:
+        sharding.shard_shape((size,))
+    except ValueError as error:
+        raise ValueError(
+            "The examples of a batch must be divisible among the devices of `sharding`; got "
+            f"{size} examples and {sharding}."
+        ) from error
+
+
+def _on_the_devices(model: PyTree, sharding: jax.sharding.Sharding | None) -> PyTree:
+    """`model` with every array on the devices of `sharding`, copied to all where it was not."""
+    if sharding is None:
+        return jax.device_put(model)
+    everywhere = sharding
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        everywhere = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+
+    def placed(leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array) and leaf.sharding.device_set == sharding.device_set:
+            return leaf
+        return jax.device_put(leaf, everywhere)
+
+    return jax.tree.map(placed, model)
