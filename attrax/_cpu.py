@@ -23,12 +23,16 @@ def for_cpu(fn: Callable[..., Any]) -> Callable[..., Any]:
     - a grouped convolution with few features a group (depthwise ones), by a sum of shifted inputs
       times weights;
     - a convolution of one point, by a product of matrices;
+    - a convolution of 3 x 3 points with 64 features or more in and out, in float32 or float64, by
+      Winograd's with 16 products in place of 36;
     - a convolution whose kernel has its feature axes exchanged, as the derivative of one has, by
       one of a kernel laid out anew;
     - a convolution of an input spread out with zeros, as the derivative of a strided one is, by one
-      dense convolution for each phase;
+      dense convolution for each phase, or for all phases of few features;
     - the derivative of max-pooling, by selections of shifted inputs. Of several equal values of a
       window the first keeps the gradient, as before.
+
+    In a loop over the points of a path, what concerns weights alone is computed before the loop.
 
     Give it the whole function that is compiled, the attribution included, so that it sees the
     derivatives as well: `jax.jit(attrax.for_cpu(explain))`. Given a model alone, only the forward

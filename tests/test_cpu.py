@@ -1,6 +1,7 @@
 """`for_cpu`: every rewrite against the original, with its derivatives, in float64."""
 
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +90,16 @@ CONVOLUTIONS = {
     "ordinary, strided": {"kernel": (3, 3), "stride": (2, 2)},
     "ordinary, strided beyond the kernel": {"kernel": (2, 2), "stride": (3, 3), "padding": "VALID"},
     "ordinary, spread out": {"kernel": (4, 3), "spacing": (2, 2)},
+    "ordinary, spread out, more features": {"kernel": (4, 3), "spacing": (2, 2), "out": 6},
+    "ordinary, spread out beyond the kernel": {"kernel": (1, 2), "spacing": (3, 2), "out": 6},
+    "many features": {"kernel": (3, 3), "features": 64, "out": 65, "size": (11, 12)},
+    "many features, cropped": {
+        "kernel": (3, 3),
+        "features": 64,
+        "out": 64,
+        "size": (14, 13),
+        "padding": ((-1, 2), (1, -2)),
+    },
     "cropping": {"kernel": (3, 3), "padding": ((-1, 2), (1, -2)), "spacing": (2, 1)},
     "a line": {"kernel": (3,), "groups": 4, "size": (9,)},
 }
@@ -109,7 +120,8 @@ def test_convolutions(name):
     padding, ones = given.get("padding", "SAME"), (1,) * len(size)
     if padding == "SAME" and "spacing" in given:
         padding = tuple((k - 1, k // 2) for k in given["kernel"])
-    kernel = normal(*given["kernel"], 4 // groups, given.get("out", 4))
+    features = given.get("features", 4)
+    kernel = normal(*given["kernel"], features // groups, given.get("out", 4))
     dims = ("NHWC", "HWIO", "NHWC") if len(size) == 2 else ("NWC", "WIO", "NWC")
 
     def fn(x, kernel):
@@ -124,7 +136,62 @@ def test_convolutions(name):
             groups,
         )
 
-    assert_same(fn, normal(2, *size, 4), kernel)
+    assert_same(fn, normal(2, *size, features), kernel)
+
+
+def three_by_three(x, kernel, padding="SAME"):
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "padding"),
+    [((10, 11), "SAME"), pytest.param((13, 10), "VALID", marks=pytest.mark.soak)],
+)
+def test_three_by_three_points_of_many_features(size, padding):
+    x, kernel = normal(4, *size, 64), normal(3, 3, 64, 72)
+
+    def explained(x, kernel):
+        gradient = jax.grad(lambda x: jnp.sum(jnp.sin(three_by_three(x, kernel, padding))))
+        return three_by_three(x, kernel, padding), gradient(x)
+
+    expected = jax.jit(explained)(x, kernel)
+    fast = attrax.for_cpu(explained)
+    for found, wanted in zip(jax.jit(fast)(x, kernel), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-13 * np.abs(wanted).max())
+    before, after = (primitives(fn, x, kernel) for fn in (explained, fast))
+    assert after["conv_general_dilated"] == 0
+    assert after["dot_general"] == 16 * before["conv_general_dilated"] > 0
+    # Half the precision has no room for the transforms, and few tiles do not pay for them.
+    half = [value.astype(jnp.bfloat16) for value in (x, kernel)]
+    for args in (half, (x[:1], kernel)):
+        assert primitives(attrax.for_cpu(three_by_three), *args)["dot_general"] == 0
+
+
+def test_rounding_is_that_of_another_order_of_the_sum():
+    """In float32, beside the convolution itself, both against float64."""
+    x, kernel = jnp.maximum(normal(4, 8, 8, 64), 0), normal(3, 3, 64, 64)
+    exact = three_by_three(x, kernel)
+    x, kernel = x.astype("float32"), kernel.astype("float32")
+
+    def error(fn):
+        return float(jnp.abs(jax.jit(fn)(x, kernel) - exact).max() / jnp.abs(exact).max())
+
+    assert error(three_by_three) < 1e-6
+    assert error(attrax.for_cpu(three_by_three)) < 2e-6
+
+
+def test_what_was_equal_in_a_flat_region_stays_equal():
+    """So that the maximum of a window is the first of its equal values, as before."""
+    kernel = normal(3, 3, 64, 64).astype("float32")
+    fast = jax.jit(attrax.for_cpu(three_by_three))
+    column = normal(1, 8, 1, 64).astype("float32")
+    flat = jnp.broadcast_to(column[:, :1], (4, 8, 9, 64))
+    inside = fast(flat, kernel)[0, 1:-1, 1:-1]
+    np.testing.assert_array_equal(inside, np.broadcast_to(inside[:1, :1], inside.shape))
+    rows = fast(jnp.broadcast_to(column, (4, 8, 9, 64)), kernel)[0, :, 1:-1]
+    np.testing.assert_array_equal(rows, np.broadcast_to(rows[:, :1], rows.shape))
 
 
 @pytest.mark.soak
@@ -192,11 +259,27 @@ def explain(model, x):
 def test_an_attribution_inside_of_its_loop(model):
     model, x = model
     expected = jax.jit(explain)(model, x)
-    fast = jax.jit(attrax.for_cpu(explain))
-    np.testing.assert_allclose(fast(model, x), expected, rtol=0, atol=1e-12)
-    counts = primitives(fast, model, x)
+    found = jax.jit(attrax.for_cpu(explain)).lower(model, x).compile()
+    np.testing.assert_allclose(found(model, x), expected, rtol=0, atol=1e-12)
+    counts = primitives(attrax.for_cpu(explain), model, x)
     assert counts["feature_group_count=4"] == counts["select_and_scatter_add"] == 0
     assert primitives(explain, model, x)["feature_group_count=4"] > 0
+    # The kernels of the derivatives are reversed once, before the loop.
+    text = found.as_text()
+    assert "reverse(" in text
+    assert "reverse(" not in reached(text, re.search(r"body=%?([\w.\-]+)", text)[1])
+
+
+def reached(text, name):
+    """The text of a computation of a compiled program, and of all that it calls."""
+    bodies = dict(re.findall(r"^(?:ENTRY )?%?([\w.\-]+) [^\n]*\{\n(.*?)^\}", text, re.M | re.S))
+    waiting, seen = [name], {}
+    while waiting:
+        name = waiting.pop()
+        if name in bodies and name not in seen:
+            seen[name] = bodies[name]
+            waiting += re.findall(r"%([\w.\-]+)", bodies[name])
+    return "\n".join(seen.values())
 
 
 @pytest.mark.soak

@@ -12,13 +12,26 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from . import _winograd
 from ._equations import Env, bodies_of, input_avals, like, open_jaxpr, trace, with_bodies
+from ._pooling import max_pool_gradient
+from ._windows import (
+    Window,
+    counts_of,
+    has_phases,
+    interleaved,
+    padded_input,
+    part_of,
+    phases_of,
+    reach_of,
+    tap,
+)
 
 Rewrite = Callable[..., Any]
 
@@ -68,27 +81,11 @@ def _rule(eqn: Any) -> Rewrite | None:
     if eqn.primitive.name == "conv_general_dilated":
         return _convolution(eqn)
     if eqn.primitive.name == "select_and_scatter_add":
-        return _max_pool_gradient(eqn)
+        return max_pool_gradient(eqn)
     return None
 
 
 # ------------------------------------------------------------------------------- convolutions
-
-
-class _Window(NamedTuple):
-    """How a kernel lies on the input, one entry an axis of space.
-
-    `out[o] = sum_k in[(o stride + k dilation - low) / spacing] kernel[k]`, where the division comes
-    out even and lands inside.
-    """
-
-    kernel: tuple[int, ...]
-    size: tuple[int, ...]
-    out: tuple[int, ...]
-    stride: tuple[int, ...]
-    low: tuple[int, ...]
-    spacing: tuple[int, ...]
-    dilation: tuple[int, ...]
 
 
 def _convolution(eqn: Any) -> Rewrite | None:
@@ -96,7 +93,7 @@ def _convolution(eqn: Any) -> Rewrite | None:
     dims, groups = p["dimension_numbers"], p["feature_group_count"]
     if p["batch_group_count"] != 1 or not jnp.issubdtype(lhs.dtype, jnp.floating):
         return None
-    window = _Window(
+    window = Window(
         kernel=tuple(rhs.shape[d] for d in dims.rhs_spec[2:]),
         size=tuple(lhs.shape[d] for d in dims.lhs_spec[2:]),
         out=tuple(out.shape[d] for d in dims.out_spec[2:]),
@@ -114,14 +111,16 @@ def _convolution(eqn: Any) -> Rewrite | None:
             return None
         # Sums in float32 or wider, as XLA keeps them; `change` casts to the dtype of the output.
         wide = functools.partial(jnp.asarray, dtype=jnp.promote_types(out.dtype, np.float32))
-        inner = lambda x, k: _shifted_products(wide(x), wide(k), window, groups)  # noqa: E731
+        inner = lambda x, k: _shifted_products(wide(x), _fixed(wide(k)), window, groups)  # noqa: E731
     elif groups > 1:
         return None
     elif all(size == 1 for size in window.kernel):
         inner = lambda x, k: _product(x, k, window, p)  # noqa: E731
-    elif any(s > 1 for s in window.spacing) and _has_phases(window):
-        inner = lambda x, k: _by_phases(  # noqa: E731
-            x, k, window, lambda x, k, low, out: _plain(x, _fixed(k), low, out, p)
+    elif has_phases(window):
+        inner = lambda x, k: _by_phases(x, k, window, p)  # noqa: E731
+    elif _winograd_pays(window, lhs.shape[dims.lhs_spec[0]], features, {lhs.dtype, rhs.dtype}):
+        inner = lambda x, k: _winograd.convolution(  # noqa: E731
+            x, k, window.low, window.out, p["precision"]
         )
     elif turned:
         inner = lambda x, k: _as_it_stands(x, _fixed(k), p)  # noqa: E731
@@ -140,11 +139,28 @@ def _convolution(eqn: Any) -> Rewrite | None:
 _FEW = 4
 """Features of one group, in times out, up to which products beat XLA's grouped convolution."""
 
+_TOGETHER = 16
+"""Features of all phases together up to which one convolution is faster than one for each phase."""
+
+_MANY = 64
+"""Features, both in and out, from which the transforms of Winograd's convolution pay."""
+
 _MOST_POINTS = 512
 """Points of a kernel up to which the program, which has a term for each, compiles in seconds."""
 
-_MOST_POOLED = 64
-"""The same for a window of max-pooling, whose terms are as large as its input."""
+
+def _winograd_pays(
+    window: Window, n: int, features: tuple[int, int], dtypes: set[np.dtype]
+) -> bool:
+    """Whether it applies, in a precision with room for its transforms, and is faster.
+
+    Where there are fewer tiles than features the transform of the weights costs what it saves.
+    """
+    if window.kernel != (3, 3) or {*window.stride, *window.spacing, *window.dilation} != {1}:
+        return False
+    wide = dtypes in ({np.dtype(np.float32)}, {np.dtype(np.float64)})
+    tiles = n * math.prod(-(-out // 2) for out in window.out)
+    return wide and min(features) >= _MANY and max(features) <= tiles
 
 
 def _channels_last(spec: Sequence[int]) -> tuple[int, ...]:
@@ -206,9 +222,9 @@ def _standard(ndim: int) -> lax.ConvDimensionNumbers:
     return lax.ConvDimensionNumbers(image, (ndim + 1, ndim, *range(ndim)), image)
 
 
-def _product(x: Any, kernel: Any, window: _Window, p: Any) -> Any:
+def _product(x: Any, kernel: Any, window: Window, p: Any) -> Any:
     """A kernel of one point: a product of matrices."""
-    matrix = kernel.reshape(kernel.shape[-2:])
+    matrix = _fixed(kernel.reshape(kernel.shape[-2:]))
     apply = lambda x: lax.dot_general(  # noqa: E731
         x,
         matrix,
@@ -217,24 +233,44 @@ def _product(x: Any, kernel: Any, window: _Window, p: Any) -> Any:
         preferred_element_type=p["preferred_element_type"],
     )
     if all(s == 1 for s in window.spacing):
-        return apply(_tap(_padded(x, window), (0,) * len(window.out), window))
-    return _tap(_padded(apply(x), window), (0,) * len(window.out), window)
+        return apply(tap(padded_input(x, window), (0,) * len(window.out), window))
+    return tap(padded_input(apply(x), window), (0,) * len(window.out), window)
 
 
-def _shifted_products(x: Any, kernel: Any, window: _Window, groups: int) -> Any:
+def _shifted_products(x: Any, kernel: Any, window: Window, groups: int) -> Any:
     """A grouped convolution: the sum over the kernel's points of shifted input times weight."""
-    if any(s > 1 for s in window.spacing) and _has_phases(window):
-        return _by_phases(
-            x,
-            kernel,
-            window,
-            lambda x, k, low, out: _shifted_products(x, k, _dense(x, k, low, out), groups),
-        )
+    if has_phases(window):
+        return _shifted_phases(x, kernel, window, groups)
     points = itertools.product(*map(range, window.kernel))
     # Without the barrier the producer of x is computed again for every point of the kernel.
-    padded = lax.optimization_barrier(_padded(x, window))
-    terms = (_grouped(_tap(padded, at, window), kernel[at], groups) for at in points)
-    return functools.reduce(operator.add, terms)
+    padded = lax.optimization_barrier(padded_input(x, window))
+    terms = (_grouped(tap(padded, at, window), kernel[at], groups) for at in points)
+    # Nor should what reads it, such as ReLU and the derivative of ReLU, each compute it anew.
+    return lax.optimization_barrier(functools.reduce(operator.add, terms))
+
+
+def _shifted_phases(x: Any, kernel: Any, window: Window, groups: int) -> Any:
+    """The phases of the output, each from shifts of one padded input, interleaved."""
+    phases, counts = phases_of(window), counts_of(window)
+    low, points = reach_of(phases)
+    edges = [
+        (-lo, count + lo + n - 1 - size, 0)
+        for lo, count, n, size in zip(low, counts, points, window.size, strict=True)
+    ]
+    padded = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    padded = lax.optimization_barrier(padded)
+    zeros = jnp.zeros((x.shape[0], *counts, kernel.shape[-1]), x.dtype)
+    found = []
+    for phase in phases:
+        part = part_of(kernel, phase, window)
+        terms = []
+        for at in itertools.product(*map(range, phase.points)):
+            begin = [s - lo + j for s, lo, j in zip(phase.start, low, at, strict=True)]
+            index = (slice(b, b + c) for b, c in zip(begin, counts, strict=True))
+            terms.append(_grouped(padded[(slice(None), *index)], part[at], groups))
+        found.append(functools.reduce(operator.add, terms) if terms else zeros)
+    stacked = jnp.stack(found)
+    return interleaved(stacked.reshape(*window.spacing, *stacked.shape[1:]), window)
 
 
 def _grouped(x: Any, weights: Any, groups: int) -> Any:
@@ -249,122 +285,40 @@ def _grouped(x: Any, weights: Any, groups: int) -> Any:
     return functools.reduce(operator.add, terms).reshape(*x.shape[:-1], features)
 
 
-def _padded(x: Any, window: _Window) -> Any:
-    """The input spread out and padded, so that every point of the kernel falls inside."""
-    edges = []
-    for i, size in enumerate(window.size):
-        spread = (size - 1) * window.spacing[i] + 1
-        reach = (window.out[i] - 1) * window.stride[i]
-        reach += (window.kernel[i] - 1) * window.dilation[i] + 1
-        edges.append((window.low[i], reach - window.low[i] - spread, window.spacing[i] - 1))
-    return lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-
-
-def _tap(padded: Any, at: Sequence[int], window: _Window) -> Any:
-    """What the point `at` of the kernel meets at every place."""
-    index = [
-        slice(k * d, k * d + (out - 1) * s + 1, s)
-        for k, d, out, s in zip(at, window.dilation, window.out, window.stride, strict=True)
-    ]
-    return padded[(slice(None), *index)]
-
-
-# A convolution of an input that is spread out with zeros in between, as the derivative of a strided
-# one is, falls into one dense convolution for each phase of the output.
-
-
-def _has_phases(window: _Window) -> bool:
-    return all(s == 1 for s in (*window.stride, *window.dilation))
-
-
-def _dense(x: Any, kernel: Any, low: Sequence[int], out: Sequence[int]) -> _Window:
-    ones = (1,) * len(out)
-    return _Window(kernel.shape[:-2], x.shape[1:-1], tuple(out), ones, tuple(low), ones, ones)
-
-
-def _by_phases(x: Any, kernel: Any, window: _Window, dense: Callable[..., Any]) -> Any:
-    """The phases of the output, each by `dense(x, kernel, low, out)`, and interleaved."""
-    spacing = window.spacing
-    counts = [-(-out // s) for out, s in zip(window.out, spacing, strict=True)]
-    phases = []
-    for phase in itertools.product(*map(range, spacing)):
-        # The point k of the kernel meets the input where phase + k - low is a multiple of spacing.
-        first = [(lo - r) % s for r, lo, s in zip(phase, window.low, spacing, strict=True)]
-        part = kernel[tuple(slice(f, None, s) for f, s in zip(first, spacing, strict=True))]
-        if 0 in part.shape:
-            phases.append(jnp.zeros((x.shape[0], *counts, 1), x.dtype))
+def _by_phases(x: Any, kernel: Any, window: Window, p: Any) -> Any:
+    """The phases of the output, each a dense convolution, interleaved."""
+    phases, counts, features = phases_of(window), counts_of(window), kernel.shape[-1]
+    if features * len(phases) <= _TOGETHER:
+        return _phases_at_once(x, kernel, window, p)
+    found = []
+    for phase in phases:
+        if 0 in phase.points:
+            found.append(jnp.zeros((x.shape[0], *counts, features), x.dtype))
             continue
-        low = [
-            (lo - r - f) // s for r, f, lo, s in zip(phase, first, window.low, spacing, strict=True)
-        ]
-        phases.append(dense(x, part, low, counts))
-    features = max(y.shape[-1] for y in phases)
-    phases = [jnp.broadcast_to(y, (*y.shape[:-1], features)) for y in phases]
-    ndim = len(counts)
-    stacked = jnp.stack(phases).reshape(*spacing, x.shape[0], *counts, features)
-    places = itertools.chain.from_iterable((ndim + 1 + i, i) for i in range(ndim))
-    merged = jnp.transpose(stacked, (ndim, *places, 2 * ndim + 1))
-    merged = merged.reshape(
-        x.shape[0], *(c * s for c, s in zip(counts, spacing, strict=True)), features
-    )
-    return merged[(slice(None), *(slice(out) for out in window.out))]
+        part = _fixed(part_of(kernel, phase, window))
+        found.append(_plain(x, part, [-s for s in phase.start], counts, p))
+    stacked = jnp.stack(found)
+    return interleaved(stacked.reshape(*window.spacing, *stacked.shape[1:]), window)
 
 
-# ------------------------------------------------------------------------------- max-pooling
+def _phases_at_once(x: Any, kernel: Any, window: Window, p: Any) -> Any:
+    """One dense convolution whose features are those of all phases.
 
-
-def _max_pool_gradient(eqn: Any) -> Rewrite | None:
-    """Each source is added where its window has its first maximum."""
-    p = eqn.params
-    names = ("select_prim", "window_dimensions", "window_strides", "padding")
-    if p["select_prim"].name != "ge" or set(p) - {*names}:
-        return None
-    if math.prod(p["window_dimensions"]) > _MOST_POOLED:
-        return None
-    source, operand = (v.aval for v in eqn.invars)
-    ones = (1,) * operand.ndim
-    window = _Window(
-        kernel=tuple(p["window_dimensions"]),
-        size=operand.shape,
-        out=source.shape,
-        stride=tuple(p["window_strides"]),
-        low=tuple(low for low, _ in p["padding"]),
-        spacing=ones,
-        dilation=ones,
-    )
-
-    def change(source: Any, operand: Any) -> Any:
+    Some of its weights are zeros, but vectors of the processor are fuller than with the few
+    features of a phase alone.
+    """
+    phases, counts, ndim = phases_of(window), counts_of(window), len(window.out)
+    low, points = reach_of(phases)
+    parts = []
+    for phase in phases:
+        part = part_of(kernel, phase, window)
         edges = [
-            (low, (out - 1) * stride + kernel - low - size, 0)
-            for kernel, size, out, stride, low, *_ in zip(*window, strict=True)
+            (s - lo, n - (s - lo) - m, 0) if 0 not in phase.points else (0, n - m, 0)
+            for s, lo, n, m in zip(phase.start, low, points, part.shape, strict=False)
         ]
-        padded = lax.pad(operand, np.array(-np.inf, operand.dtype), edges)
-        points = list(itertools.product(*map(range, window.kernel)))
-        taps = [_strided(padded, at, window) for at in points]
-        best, place = taps[0], jnp.zeros(source.shape, jnp.int32)
-        for i, tap in enumerate(taps[1:], start=1):
-            larger = ~(best >= tap)  # as the comparison of XLA: it moves off a NaN
-            best, place = jnp.where(larger, tap, best), jnp.where(larger, np.int32(i), place)
-        zero = np.zeros((), source.dtype)
-        terms = (
-            _scattered(jnp.where(place == np.int32(i), source, zero), at, padded.shape, window)
-            for i, at in enumerate(points)
-        )
-        total = functools.reduce(operator.add, terms)
-        return lax.pad(total, zero, [(-low, -high, 0) for low, high, _ in edges])
-
-    return change
-
-
-def _strided(padded: Any, at: Sequence[int], window: _Window) -> Any:
-    limits = [a + (o - 1) * s + 1 for a, o, s in zip(at, window.out, window.stride, strict=True)]
-    return lax.slice(padded, at, limits, window.stride)
-
-
-def _scattered(values: Any, at: Sequence[int], shape: Sequence[int], window: _Window) -> Any:
-    """The transpose of `_strided`."""
-    edges = [
-        (a, n - a - ((o - 1) * s + 1), s - 1)
-        for a, n, o, s in zip(at, shape, window.out, window.stride, strict=True)
-    ]
-    return lax.pad(values, np.zeros((), values.dtype), edges)
+        parts.append(lax.pad(part, np.zeros((), part.dtype), [*edges, (0, 0, 0), (0, 0, 0)]))
+    together = _fixed(jnp.concatenate(parts, -1))
+    found = _plain(x, together, [-lo for lo in low], counts, p)
+    found = found.reshape(*found.shape[:-1], *window.spacing, kernel.shape[-1])
+    axes = (*range(ndim + 1, 2 * ndim + 1), *range(ndim + 1), 2 * ndim + 1)
+    return interleaved(jnp.transpose(found, axes), window)
