@@ -21,13 +21,18 @@ class Row(NamedTuple):
     """One name of a peer.
 
     `reference(r)` is the value of `ours` by other means; where that one is an estimate, its
-    expectation. None where no numbers come out.
+    expectation. None where no numbers come out. `ours` may also be a script of `examples/`.
     """
 
     theirs: str
     ours: str
     note: str = ""
     reference: Callable[[Any], Any] | None = None
+
+    @property
+    def is_example(self) -> bool:
+        """Whether `ours` is a script, and no expression."""
+        return self.ours.startswith("examples/")
 
 
 def unknown(r: Any) -> None:
@@ -71,7 +76,8 @@ def lefts(n):
 @functools.cache
 def modules() -> dict[str, Any]:
     """The models that the document begins with."""
-    return {"net": Network(), "text_net": Reader(), "i": 1, "j": 2}
+    words = ["not", "a", "good", "film"]
+    return {"net": Network(), "text_net": Reader(), "words": words, "i": 1, "j": 2}
 
 
 @functools.cache
@@ -172,6 +178,8 @@ class Reference:
         return jnp.mean((predicted - drops) ** 2)
 
 
+# What the words of a text add to a score.
+WORD_SCORES = "attrax.positions(attrax.gradient_times_input(at_words, embedded))"
 INPUTS = (
     Row(
         "`Saliency`",
@@ -469,6 +477,24 @@ METRICS = (
         "attrax.plot.overlay(attrax.gradient(fn, x), picture)",
         "`plot.mask` shows the picture where the attribution is.",
     ),
+    Row(
+        "`visualize_timeseries_attr`",
+        "attrax.plot.time_series(attrax.gradient(fn, x)[0], x[0])",
+        "The shape of the attribution says how: `(T, C)` is `overlay_individual`, `(T,)`, such as "
+        "its sum over channels, `overlay_combined`. With `on_line=True` it is `colored_graph`.",
+    ),
+    Row(
+        "`visualize_text`, `VisualizationDataRecord`",
+        f"attrax.html.tokens([attrax.plot.Text(words, {WORD_SCORES})])",
+        "Blue and red, not green and red. Markup in a word does nothing. `plot.tokens` is a "
+        "picture.",
+    ),
+    Row(
+        "`LLMGradientAttribution`",
+        "examples/generated_text.py",
+        "One matrix for all generated tokens, in one program; `cut` at the embedding.",
+    ),
+    Row("`LLMAttribution`, `RemoteLLMAttribution`", PLANNED),
 )
 
 TRULENS = (
@@ -650,7 +676,17 @@ TRULENS = (
         "lambda x: scores.channel(2)(early(x)), x), picture)",
         "`attrax.strongest_channel` finds the channel and explains it, in one call.",
     ),
-    Row("`NLP`, `HTML` and `IPython` output", PLANNED),
+    Row(
+        "`NLP(model, wrapper, ..., output=HTML())`, `IPython()`",
+        f"attrax.html.tokens([attrax.plot.Text(words, {WORD_SCORES})])",
+        "A page of its own, shown in a notebook too. It colours what it is given: any attribution "
+        "of any number of texts, with a row for each class.",
+    ),
+    Row(
+        "`output=PlainText()`",
+        f"attrax.html.plain_tokens([attrax.plot.Text(words, {WORD_SCORES})])",
+        "Three significant digits, and what controls a terminal is shown.",
+    ),
 )
 
 LUCID = (
@@ -722,7 +758,18 @@ LUCID = (
         "With an objective, a parameterisation, a transform and a key. `sprites` draws all "
         "channels of a layer, `Spritemap` keeps them.",
     ),
-    Row("semantic dictionary", PLANNED),
+    Row(
+        "semantic dictionary",
+        "attrax.html.semantic_dictionary(picture, early(x), k=2)",
+        "With `sprites`, pictures of channels: those of a `Spritemap`. Bars end at the largest "
+        "activation that is shown.",
+    ),
+    Row(
+        "`BarsWidget`, the channels with their sprites",
+        'attrax.html.channel_attribution({"linear": attrax.channels('
+        "attrax.gradient_times_input(at_z, z))}, k=1)",
+        "Several methods side by side; as a picture `plot.channel_comparison`.",
+    ),
 )
 
 TABLES = {
@@ -740,7 +787,11 @@ def markdown(name: str) -> str:
     peer, rows = TABLES[name]
     lines = [f"| {peer} | attrax | what differs |", "|---|---|---|"]
     for row in rows:
-        ours = row.ours if row.ours == PLANNED else f"`{row.ours}`"
+        ours = f"`{row.ours}`"
+        if row.ours == PLANNED:
+            ours = PLANNED
+        elif row.is_example:
+            ours = f"[{row.ours}](../{row.ours})"
         lines.append(f"| {row.theirs} | {ours} | {row.note} |")
     return "\n".join(lines)
 

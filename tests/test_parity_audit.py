@@ -10,8 +10,21 @@ from differences import DIFFERENCES
 from parity_models import identity
 
 TESTS = Path(__file__).parent
-# The masks are pictures.
-MODULES = [*sorted(path.stem for path in TESTS.glob("test_parity_*.py")), "test_plot"]
+# Masks, normalisations and the colours of tokens are pictures.
+PICTURES = ["test_plot", "test_plot_normalisation", "test_tokens"]
+MODULES = [*sorted(path.stem for path in TESTS.glob("test_parity_*.py")), *PICTURES]
+
+# All that was recorded of Lucid's visualisation, and of TruLens' visualisers.
+LUCID = {
+    *("image_8x8_dec1_fft1_alpha0", "image_7x6_dec1_fft1_alpha0", "image_6x7_dec1_fft1_alpha0"),
+    *("image_8x8_dec0_fft1_alpha0", "image_8x8_dec1_fft0_alpha0", "rfft2d_freqs_4x5"),
+    *("objectives", "combine", "redirected_relu_grad", "transforms", "standard_transforms_shapes"),
+}
+TRULENS = {
+    *("mask.b1.0_t0.8_o0.2_cFalse", "mask.b1.0_t0.9_o0.0_cTrue", "html.colors"),
+    *("norm.magnitude_max", "norm.magnitude_sum", "norm.signed_max", "norm.signed_sum"),
+    *("norm.01", "norm.unsigned_max_positive_centered"),
+}
 
 
 def recorded():
@@ -40,6 +53,13 @@ def test_every_case_is_taken_by_a_test():
     names = list(recorded())
     assert len(names) == len(set(names)), "two cases of one name"
     assert set(names) - set(collected()) == set()
+
+
+def test_every_case_of_visualisation_is_here():
+    named = {name for name in recorded() if name.split(".")[0] in ("mask", "norm", "html")}
+    assert named == TRULENS
+    file = json.loads((TESTS / "data" / "lucid_visualisation.json").read_text())
+    assert set(map(identity, file["cases"])) == LUCID
 
 
 def test_every_difference_is_of_a_case():

@@ -7,6 +7,7 @@ import pytest
 
 import parity_models
 from attrax import scores, visualise
+from differences import DIFFERENCES
 from parity_models import cases
 
 DATA = "lucid_visualisation.json"
@@ -65,7 +66,7 @@ def test_at_odd_widths_there_is_no_further_frequency(case):
     values = np.fft.irfft2(weights * (parameters[0] + 1j * parameters[1]))[..., :7] / 4
     close(jax.nn.sigmoid(np.moveaxis(values, 0, -1) @ visualise.NATURAL.T), expected)
     ours = visualise.fourier((6, 7))
-    assert ours.init(KEY).shape == (2, 3, 6, 4)
+    assert list(ours.init(KEY).shape) == DIFFERENCES[case["id"]].textbook
     close(jax.jit(lambda image: ours.image(ours.invert(image)))(expected), expected, 1e-10)
 
 
@@ -76,9 +77,11 @@ def test_frequencies(case):
     spectrum = np.ones((2, 1, 4, 3))
     values = 4 * logits_of(image(array(spectrum)))[..., 0]
     found = np.abs(np.fft.rfft2(values))[1, 1:] / np.sqrt(2)
-    # Lucid's fourth column is not a frequency of width 5.
-    wanted = np.array(case["freqs"])[1, 1:3]
-    close(found, np.sqrt(20) / wanted)
+    close(found, np.sqrt(20) / DIFFERENCES[case["id"]].textbook)
+    # Lucid has these too. Its fourth column is not a frequency of width 5: it repeats the third.
+    first, *further = np.array(case["freqs"])[1, 1:]
+    close([first, further[0]], DIFFERENCES[case["id"]].textbook)
+    assert further[1] == further[0]
 
 
 def logits_of(p):
@@ -126,8 +129,9 @@ def test_the_usual_transforms_have_one_shape(case):
     _, height, width, channels = case["input"]
     image = jax.ShapeDtypeStruct((height, width, channels), jnp.float64)
     shape = jax.eval_shape(visualise.STANDARD, KEY, image).shape
-    # Lucid's at scale 1: there the shape follows the scale, and each has a program of its own.
-    assert [1, *shape] == case["shapes"][5]
+    assert [1, *shape] == DIFFERENCES[case["id"]].textbook
+    # Lucid's at scale 1.
+    assert case["shapes"][5] == DIFFERENCES[case["id"]].textbook
 
 
 # Objectives. Lucid's are means over the batch; these are of one example.

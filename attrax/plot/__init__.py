@@ -18,6 +18,11 @@ from ._arrays import saliency_array as saliency_array
 from ._channel_bars import channel_comparison as channel_comparison
 from ._channel_bars import channel_distribution as channel_distribution
 from ._channel_bars import channel_ranking as channel_ranking
+from ._convergence import Convergence as Convergence
+from ._convergence import convergence as convergence
+from ._curves import curves as curves
+from ._features import bars as bars
+from ._features import summary as summary
 from ._maps import heatmap as heatmap
 from ._maps import mask as mask
 from ._maps import overlay as overlay
@@ -25,6 +30,7 @@ from ._maps import signed as signed
 from ._panels import four_panel as four_panel
 from ._panels import interpolation_strip as interpolation_strip
 from ._panels import saliency as saliency
+from ._time_series import time_series as time_series
 from ._tokens import Text as Text
 from ._tokens import byte_pairs as byte_pairs
 from ._tokens import sentence_pieces as sentence_pieces

@@ -1,10 +1,14 @@
 """What every picture shares: the colours, new figures without pyplot, images, colour bars."""
 
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.transforms import BboxTransformTo, ScaledTranslation, blended_transform_factory
 
 from ._arrays import Floats
 
@@ -18,6 +22,16 @@ SIGNED = LinearSegmentedColormap.from_list(
     N=257,
 )
 MAGNITUDE = "inferno"
+# For what has no sign, such as methods: the colours of Okabe and Ito (2008), and dashes with them.
+NAMED = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000")
+DASHES = ("-", "--", "-.", ":")
+
+
+def part_of(cmap: str | Colormap, low: float, high: float) -> Colormap:
+    """A colour map between two of its places; what is not a number is grey."""
+    whole = cmap if isinstance(cmap, Colormap) else colormaps[cmap]
+    colours = whole(np.linspace(low, high, 257))
+    return ListedColormap(colours).with_extremes(bad="0.6")
 
 
 def new_figure(width: float, height: float, *, compress: bool = False) -> Figure:
@@ -74,14 +88,36 @@ def draw_map(
     norm = Normalize(low, high)
     ax.imshow(values, cmap=cmap, norm=norm, alpha=alpha, interpolation="nearest")
     _frame(ax)
-    over, under = bool(values.max() > high), bool(values.min() < low)
-    extend = {(0, 0): "neither", (1, 0): "max", (0, 1): "min", (1, 1): "both"}[over, under]
     # An inset follows the drawn picture under any layout; a mappable of its own stays opaque.
     inset = ax.inset_axes((1.03, 0.0, 0.045, 1.0))
+    colour_bar(inset, norm, cmap, values=values, label=label)
+
+
+def beside(ax: Axes, left: float, width: float, *, sharey: Axes | None = None) -> Axes:
+    """Axes as high as `ax`, so many inches right of it.
+
+    A layout that gives room to what stands beside `ax` changes the width of `ax`; shares of that
+    would not settle.
+    """
     figure = ax.get_figure(root=True)
     assert figure is not None  # an axes removed from its figure cannot be drawn on
-    bar = figure.colorbar(ScalarMappable(norm, cmap), cax=inset, extend=extend)
+    inches = figure.dpi_scale_trans + ScaledTranslation(1.0, 0.0, BboxTransformTo(ax.bbox))
+    place = blended_transform_factory(inches, ax.transAxes)
+    return ax.inset_axes((left, 0.0, width, 1.0), transform=place, sharey=sharey)
+
+
+def colour_bar(
+    ax: Axes, norm: Normalize, cmap: str | Colormap, *, values: Floats, label: str
+) -> Colorbar:
+    """Makes `ax` a scale, with an arrow at an end beyond which there are `values`."""
+    assert norm.vmin is not None and norm.vmax is not None
+    over, under = bool(values.max() > norm.vmax), bool(values.min() < norm.vmin)
+    extend = {(0, 0): "neither", (1, 0): "max", (0, 1): "min", (1, 1): "both"}[over, under]
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    bar = figure.colorbar(ScalarMappable(norm, cmap), cax=ax, extend=extend)
     bar.set_label(label)
+    return bar
 
 
 def note(ax: Axes, text: str) -> None:

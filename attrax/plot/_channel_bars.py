@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.ticker import Formatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import ArrayLike
 
 from ._arrays import Floats, image_array, real_array, scale_limit
 from ._canvas import NEGATIVE, POSITIVE, new_axes, new_figure, note, with_units
+from ._rows import Row, draw_rows, sign_legend
 
 Pictures = ArrayLike | Mapping[int, ArrayLike]
 
@@ -69,7 +69,7 @@ def channel_distribution(
     ax.set_ylabel(with_units("attribution", units))
     ax.set_title(title)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(handles=_legend(classes), loc="upper right", frameon=False)
+    ax.legend(handles=sign_legend(classes), loc="upper right", frameon=False)
     return ax
 
 
@@ -118,50 +118,24 @@ def channel_ranking(
     if k < 1:
         raise ValueError(f"`k` must be at least 1; got {k}.")
     order = [int(channel) for channel in np.argsort(-values, kind="stable")]
+    # The gap between the two sides is a row of its own.
     rows = order if 2 * k >= len(order) else [*order[:k], None, *order[-k:]]
-    # Row 0 stands highest; the gap between the two sides is a row of its own.
-    heights = {channel: len(rows) - 1 - row for row, channel in enumerate(rows)}
     shown = {channel: float(values[channel]) for channel in rows if channel is not None}
     crops = _pictures(pictures, len(values), list(shown))
-    high = scale_limit(np.abs(list(shown.values())), 100.0, limit)
     if ax is None:
         ax = new_axes(6.4, max(len(rows), 2) * (0.7 if crops else 0.32) + 1.1)
-
-    for channel, value in shown.items():
-        height, negative = heights[channel], value < 0.0
-        ax.barh(height, value, height=0.8, color=NEGATIVE if negative else POSITIVE)
-        ax.annotate(
-            Formatter.fix_minus(f"{value:+.3g}" if value else "0"),
-            (min(max(value, -high), high), height),
-            xytext=(-4 if negative else 4, 0),
-            textcoords="offset points",
-            ha="right" if negative else "left",
-            va="center",
-            fontsize="small",
-        )
+    heights = draw_rows(
+        ax,
+        [Row("..." if c is None else str(c), None if c is None else shown[c]) for c in rows],
+        limit,
+        classes,
+    )
+    for channel, height in zip(rows, heights, strict=True):
         if channel in crops:
             _draw_picture(ax, crops[channel], height)
-    ax.axvline(0.0, color="0.3", linewidth=0.8)
-    # Room for the numbers, on the sides where bars stand.
-    left = high if min(shown.values()) < 0.0 else 0.0
-    right = high if max(shown.values()) > 0.0 else 0.0
-    room = 0.3 * (left + right)
-    if room:
-        ax.set_xlim(-(left + room) if left else 0.0, (right + room) if right else 0.0)
-    else:
-        ax.set_xlim(-1.0, 1.0)
-        note(ax, "all zero")
-    ax.set_ylim(-0.6, len(rows) - 0.4)
-    ax.set_yticks(list(heights.values()), [str(c) if c is not None else "..." for c in heights])
-    ax.tick_params(axis="y", length=0)
-    ax.locator_params(axis="x", nbins=5)
     ax.set_ylabel("channel")
     ax.set_xlabel(with_units("attribution", units))
     ax.set_title(title)
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    if classes is not None:
-        corner = "lower right" if right else "upper left"  # where the bars are short
-        ax.legend(handles=_legend(classes), loc=corner, fontsize="small")
     return ax
 
 
@@ -212,7 +186,7 @@ def channel_comparison(
         channel_distribution(values, limit=limit, units=units, title=title, ax=top)
         top.get_legend().remove()  # one for the whole figure instead
         channel_ranking(values, k, limit=limit, pictures=pictures, units=units, title="", ax=bottom)
-    figure.legend(handles=_legend(classes), loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(handles=sign_legend(classes), loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
@@ -224,11 +198,6 @@ def _channel_values(values: ArrayLike, name: str = "channel_attribution") -> Flo
             "Reduce an attribution with `attrax.channels` first."
         )
     return array
-
-
-def _legend(classes: tuple[str, str] | None) -> list[Patch]:
-    positive, negative = classes or ("positive", "negative")
-    return [Patch(color=POSITIVE, label=positive), Patch(color=NEGATIVE, label=negative)]
 
 
 def _pictures(pictures: Pictures | None, n: int, shown: list[int]) -> dict[int, Floats]:
