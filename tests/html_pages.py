@@ -71,6 +71,7 @@ def channel_attribution(**options):
         classes=("for castle", f"for {MARKUP}"),
         layer=f"block {MARKUP}",
         units="logits",
+        alt=f"A castle {MARKUP}",
         **options,
     )
 
@@ -80,7 +81,14 @@ def semantic_dictionary(**options):
     names = [f"channel {i}" for i in range(N)]
     names[5] = MARKUP
     return html.semantic_dictionary(
-        image(), activation(), sprites, k=2, names=names, layer=f"block {MARKUP}", **options
+        image(),
+        activation(),
+        sprites,
+        k=2,
+        names=names,
+        layer=f"block {MARKUP}",
+        alt=f"A castle {MARKUP}",
+        **options,
     )
 
 
@@ -102,7 +110,13 @@ OUTPUTS = {
 
 def spatial_attribution(**options):
     return html.spatial_attribution(
-        image(), between(), outputs=OUTPUTS, layers=("block1", f"block2 {MARKUP}"), **options
+        image(),
+        between(),
+        outputs=OUTPUTS,
+        icons={1: SPRITES[1]},
+        layers=("block1", f"block2 {MARKUP}"),
+        alt=f"A castle {MARKUP}",
+        **options,
     )
 
 
@@ -116,9 +130,70 @@ def neuron_groups(**options):
         positions,
         SPRITES[:3],
         names=["sky", "edge", f"corner {MARKUP}"],
+        alt=f"A castle {MARKUP}",
         attributions={"castle": [1.0, -0.5, 0.0], f"tram {MARKUP}": [0.25, 0.5, 1.0]},
         **options,
     )
+
+
+def tiles(height=8, width=16):
+    """A tile a position, `(3, 5, 8, 16, 3)`, each with one colour of its own; not square."""
+    row, column = np.mgrid[:ROWS, :COLUMNS]
+    colours = np.stack([0.2 + 0.3 * row, 0.1 + 0.2 * column, 0.9 - 0.2 * row], axis=-1)
+    return np.broadcast_to(colours[:, :, None, None], (ROWS, COLUMNS, height, width, 3))
+
+
+def activation_grid(**options):
+    sprites = {i: SPRITES[i] for i in range(N) if i != 7}
+    names = [f"channel {i}" for i in range(N)]
+    names[5] = MARKUP
+    return html.activation_grid(
+        image(),
+        activation(),
+        tiles(),
+        sprites,
+        k=2,
+        names=names,
+        layer=f"block {MARKUP}",
+        units=MARKUP,
+        alt=f"A castle {MARKUP}",
+        **options,
+    )
+
+
+MAP = np.array([[0.0, 1.0, -4.0], [2.0, 0.5, 0.0]])
+
+
+def attribution_maps(**options):
+    """Not square, and in two forms: of positions, and of positions and channels."""
+    maps = {"Gradient": MAP, f"Integrated {MARKUP}": np.stack([MAP, -2 * MAP], axis=-1)}
+    return html.attribution_maps(
+        image(),
+        maps,
+        percentile=100.0,
+        classes=("for castle", f"for {MARKUP}"),
+        alt=f"A castle {MARKUP}",
+        units="logits",
+        **options,
+    )
+
+
+def features(**options):
+    return html.features(
+        {"ill": [0.5, -3.0, 0.25, 1.0], f"well {MARKUP}": [0.0, 2.0, -0.25, 0.5]},
+        ["no", 61, 0.12345, MARKUP],
+        ["smokes", "age", "fat", f"drug {MARKUP}"],
+        k=2,
+        classes=("raises", f"lowers {MARKUP}"),
+        units="logits",
+        **options,
+    )
+
+
+def gallery(**options):
+    links = {"Channels": "coffee/channels.html", f"Dictionary {MARKUP}": f"coffee/{MARKUP}.html"}
+    item = html.Item(image(), links, f"espresso {MARKUP}", f"61 % {MARKUP}", f"A cup {MARKUP}")
+    return html.gallery([item, html.Item(image()[:, :40])], text=MARKUP, **options)
 
 
 PAGES = {
@@ -129,5 +204,9 @@ PAGES = {
         semantic_dictionary,
         spatial_attribution,
         neuron_groups,
+        activation_grid,
+        attribution_maps,
+        features,
+        gallery,
     )
 }

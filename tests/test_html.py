@@ -64,26 +64,44 @@ def test_pages_ask_for_nothing(page):
     parsed = Parsed(page)
     policy = next(a["content"] for a in parsed.all("meta") if "http-equiv" in a)
     assert policy.startswith("default-src 'none'; img-src data:;")
-    links = [a[k] for a in parsed.attributes for k in ("src", "href", "action") if k in a]
-    assert links and all(link.startswith("data:") for link in links)
+    loaded = [
+        a[k]
+        for tag, a in zip(parsed.tags, parsed.attributes, strict=True)
+        for k in ("src", "href", "action")
+        if k in a and tag != "a"
+    ]
+    assert all(link.startswith("data:") for link in loaded)
+    # A link that is followed stays below the folder of the page.
+    assert all(re.fullmatch(r"[\w/.%-]+", a["href"]) for a in parsed.all("a"))
     assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|WebSocket", page.html)
 
 
 def test_the_policy_names_the_script_of_the_page(page):
-    (allowed,) = re.findall(r"script-src 'sha256-([^']*)'", page.html)
-    (script,) = re.findall(r"<script>(.*?)</script>", page.html, re.DOTALL)
-    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() == unescape(allowed)
+    policy = next(a["content"] for a in Parsed(page).all("meta") if "http-equiv" in a)
+    allowed = re.findall(r"script-src (.*)$", policy)
+    hashes = [
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        for script in re.findall(r"<script>(.*?)</script>", page.html, re.DOTALL)
+    ]
+    assert allowed == ([f"'sha256-{name}'" for name in hashes] or ["'none'"])
 
 
 def test_markup_in_texts_is_text(page):
     parsed = Parsed(page)
-    scripts = ["script"] * parsed.tags.count("script")
-    assert len(scripts) == 1 + ('id="data"' in page.html)
+    assert parsed.tags.count("script") == page.html.count("<script>") + ('id="data"' in page.html)
+    assert page.html.count("<script>") <= 1
     assert not any(key.startswith("on") for a in parsed.attributes for key in a)
     assert not any(a.get("src") == "x" for a in parsed.attributes)
     assert "<img src=x" not in page.html
     shown = "".join(text for _, text in parsed.texts) + str(parsed.attributes)
     assert "document.hacked = 1" in shown
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_markup_in_titles_is_text(name):
+    parsed = Parsed(PAGES[name](title=MARKUP))
+    for tag in ("title", "h1"):
+        assert "".join(text for at, text in parsed.texts if at == tag).strip() == MARKUP
 
 
 def test_every_picture_has_a_text(page):
@@ -192,13 +210,23 @@ def test_the_distribution_is_drawn_to_scale():
 def test_few_channels_are_shown_once():
     page = html.channel_attribution({"a": [1.0, -4.0, 0.0]}, k=2)
     assert [a["data-channel"] for a in Parsed(page).all("li")] == ["0", "2", "1"]
-    assert "…" not in page.html
+    assert " more<" not in page.html
+    assert ">6 more<" in html_pages.channel_attribution().html
     assert "0 positive, 0 negative" in html.channel_attribution({"a": [0.0, 0.0]}).html
+
+
+def test_channel_attribution_of_another_basis():
+    page = html.channel_attribution({"a": [1.0, -4.0]}, html_pages.SPRITES[:2], word="direction")
+    assert "All 2 directions" in page.html
+    assert [a["alt"] for a in Parsed(page).all("img")] == [
+        "What direction 0 looks for",
+        "What direction 1 looks for",
+    ]
 
 
 def test_a_channel_without_a_sprite_says_so():
     page = html.channel_attribution({"a": [1.0, -4.0]}, {0: html_pages.tile(0)}, k=1)
-    assert page.html.count("no picture") == 1
+    assert page.html.count(">no picture<") == 1
     assert len(Parsed(page).all("img")) == 1
 
 
@@ -244,6 +272,135 @@ def test_semantic_dictionary_of_a_silent_layer():
     assert data_of(page)["start"] == [0, 0]
 
 
+def test_activation_grid_holds_every_tile():
+    page, values = html_pages.activation_grid(), html_pages.activation()
+    data, parsed = data_of(page), Parsed(page)
+    mosaic = picture_in(parsed.all("img")[0]["src"])
+    assert mosaic.shape == (3 * 8, 5 * 16, 3)
+    centres = mosaic[4::8, 8::16]
+    np.testing.assert_allclose(centres, html_pages.tiles()[:, :, 0, 0], atol=0.06)
+    strengths = np.linalg.norm(values, axis=-1)
+    shares = unpacked(data["shares"]).reshape(3, 5)
+    np.testing.assert_allclose(shares, strengths / strengths.max(), atol=1e-4)
+    assert data["start"] == [1, 3] == list(np.unravel_index(strengths.argmax(), (3, 5)))
+    assert data["largest"] == pytest.approx(strengths[1, 3])
+    assert data["units"][:2] == np.argsort(-values[0, 0], kind="stable")[:2].tolist()
+    # The tile of the first position is there without a script.
+    first = picture_in(parsed.all("img")[2]["src"])
+    np.testing.assert_allclose(first[4, 8], html_pages.tiles()[1, 3, 0, 0], atol=0.06)
+
+
+def test_activation_grid_of_a_silent_layer():
+    page = html.activation_grid(
+        np.zeros((4, 4)), np.zeros((2, 2, 3)), np.zeros((2, 2, 8, 8, 1)), k=1
+    )
+    assert unpacked(data_of(page)["shares"]).tolist() == [0.0] * 4
+    assert 'strength <span id="strength">0</span>' in page.html
+
+
+def test_attribution_maps_hold_sums_over_channels():
+    page = html_pages.attribution_maps()
+    data = data_of(page)
+    for found, factor in zip(data["maps"], (1, -1), strict=True):
+        expected = factor * html_pages.MAP.ravel()
+        np.testing.assert_allclose(unpacked(found), expected, atol=1e-3)
+        assert found["scale"] == 4.0
+    assert (data["rows"], data["columns"], data["start"]) == (2, 3, [0, 2])
+    assert page.html.count("here <b>−4.00</b>") == page.html.count("here <b>+4.00</b>") == 1
+    assert page.html.count("sum −0.500") == page.html.count("sum +0.500") == 1
+    # Half of the values lie beyond the median.
+    scales = data_of(html.attribution_maps(np.zeros((4, 4)), {"a": html_pages.MAP}, percentile=50))
+    assert scales["maps"][0]["scale"] == 0.75
+    silent = html.attribution_maps(np.zeros((4, 4)), {"a": np.zeros((2, 2))})
+    assert data_of(silent)["maps"][0]["scale"] == 1.0
+
+
+def rows_of(page):
+    """The cells of every row of a table, without what is drawn."""
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", page.html, re.DOTALL)
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+    return [[unescape(re.sub(r"<[^>]*>", "", cell)).strip() for cell in row] for row in cells]
+
+
+def test_features_stand_in_order_of_their_magnitude():
+    head, *rows, foot = rows_of(html_pages.features())
+    assert head == ["feature", "ill", f"well {MARKUP}"]
+    assert rows == [
+        ["age = 61", "−3.00", "+2.00"],
+        [f"drug {MARKUP} = {MARKUP}", "+1.00", "+0.500"],
+        ["2 others", "+0.750", "−0.250"],
+    ]
+    assert foot == ["sum", "−1.25", "+2.25"]
+    widths = re.findall(r'style="width: ([\d.]+)%', html_pages.features().html)
+    assert [float(w) for w in widths] == pytest.approx(
+        [50, 100 / 3, 50 / 3, 25 / 3, 12.5, 12.5 / 3], abs=0.01
+    )
+
+
+def test_a_single_feature_that_is_left_over_is_shown():
+    rows = rows_of(html.features({"a": [1.0, -1.0, 0.5]}, [0.12345, -2, "x"], k=2))
+    assert [row[0] for row in rows[1:-1]] == [
+        "feature 0 = 0.1235",
+        "feature 1 = -2",
+        "feature 2 = x",
+    ]
+    assert rows_of(html.features({"a": np.zeros(3)}))[1:] == [
+        ["feature 0", "0"], ["feature 1", "0"], ["feature 2", "0"], ["sum", "0"],
+    ]  # fmt: skip
+
+
+def test_a_gallery_leads_to_its_pages(tmp_path):
+    item = html.Item(np.zeros((900, 600, 3)), {"Channels": "a b/relu6#0?.html"}, "cup")
+    page = html.gallery([item], title="Photographs")
+    (link,), (image,) = Parsed(page).all("a"), Parsed(page).all("img")
+    assert link["href"] == "a%20b/relu6%230%3F.html"
+    assert picture_in(image["src"]).shape == (320, 213, 3)
+    # A name that looks like a scheme stays a name.
+    assert (
+        'href="javascript%3Aalert%281%29"'
+        in html.gallery([html.Item(np.zeros((2, 2)), {"x": "javascript:alert(1)"})]).html
+    )
+
+
+def sprites_like_real_ones(n, size):
+    """Noise with the spectrum of photographs: harder to compress than sprites are."""
+    rng = np.random.default_rng(0)
+    frequencies = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size))
+    spectrum = np.fft.rfft2(rng.normal(size=(n, 3, size, size))) / np.maximum(frequencies, 0.01)
+    waves = np.fft.irfft2(spectrum, s=(size, size))
+    waves = np.moveaxis(waves / waves.std(axis=(1, 2, 3), keepdims=True), 1, -1)
+    return np.round(255 * np.clip(0.5 + 0.2 * waves, 0, 1)).astype(np.uint8)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("size", [64, 100])
+def test_the_largest_pages_stay_below_3_megabytes(size):
+    sprites = sprites_like_real_ones(480, size)
+    photograph = sprites_like_real_ones(1, 224)[0]
+    # Every channel is among the strongest somewhere.
+    z = np.random.default_rng(0).uniform(0, 1, (14, 14, 480))
+    for i in range(480):
+        z[i // 14 % 14, i % 14, i] += 2
+    tiles = sprites[:196].reshape(14, 14, size, size, 3)
+    pages = [
+        html.semantic_dictionary(photograph, z, sprites, k=6),
+        html.activation_grid(photograph, z, tiles, sprites, k=6),
+        html.channel_attribution(
+            {name: z.sum((0, 1)) for name in "abc"}, sprites, k=30, image=photograph
+        ),
+        html.spatial_attribution(
+            photograph, np.ones((14, 14, 14, 14)), outputs={str(i): z[..., i] for i in range(20)}
+        ),
+        html.neuron_groups(photograph, np.moveaxis(z[..., :12], -1, 0), sprites[:12]),
+        html.gallery([html.Item(photograph, {"a": "a.html"})] * 20),
+    ]
+    assert len(data_of(pages[0])["sprites"]) == 480
+    for page in pages:
+        assert len(page.html.encode()) < 3e6, page
+    # And no smaller than that needs.
+    assert len(pages[1].html) > 1.5e6
+
+
 def test_spatial_attribution_of_the_output_alone():
     page = html.spatial_attribution(html_pages.image(), outputs=html_pages.OUTPUTS)
     data = data_of(page)
@@ -254,6 +411,20 @@ def test_spatial_attribution_of_the_output_alone():
         np.stack(list(html_pages.OUTPUTS.values())).ravel(),
         atol=2e-4,
     )
+
+
+def test_spatial_attribution_of_groups():
+    maps = {f"group {i}": np.full((2, 3), float(i)) for i in range(2)}
+    page = html.spatial_attribution(
+        html_pages.image(),
+        outputs=maps,
+        output="groups",
+        word="group",
+        icons=html_pages.SPRITES[:2],
+    )
+    assert "a position or a group" in page.html
+    icons = [a for a in Parsed(page).all("img") if a["alt"] == "What group 1 looks for"]
+    assert np.abs(picture_in(icons[0]["src"]) - html_pages.SPRITES[1]).mean() < 0.05
 
 
 def test_spatial_attribution_of_two_layers():
@@ -294,8 +465,14 @@ def test_what_is_refused():
         html.semantic_dictionary(image, act, word="group")
     with pytest.raises(ValueError, match="`names` must hold 3 names, one for each channel; got"):
         html.semantic_dictionary(image, act, k=1, names=["a"])
-    with pytest.raises(ValueError, match=r"one picture a channel, .* got \(2, 8, 8, 3\) for 3"):
+    with pytest.raises(ValueError, match=r"`sprites` .* for each, .* got \(2, 8, 8, 3\) for 3"):
         html.semantic_dictionary(image, act, np.zeros((2, 8, 8, 3)), k=1)
+    with pytest.raises(ValueError, match=r"`icons` .* for each, .* got \(3, 8, 8, 3\) for 2"):
+        html.neuron_groups(image, act, np.zeros((3, 8, 8, 3)))
+    with pytest.raises(ValueError, match=r"`icons` .* for each, .* got \(3, 8, 8, 3\) for 1"):
+        html.spatial_attribution(
+            image, outputs={"a": np.zeros((2, 2))}, icons=np.zeros((3, 8, 8, 3))
+        )
     with pytest.raises(ValueError, match=r"`sprites\[1\]` must lie in \[0, 1\]"):
         html.channel_attribution({"a": [0.0, 1.0]}, {1: np.full((8, 8, 3), 2.0)})
     with pytest.raises(ValueError, match=r"`image` must be one image.* got \(4,\)"):
@@ -314,6 +491,35 @@ def test_what_is_refused():
         html.spatial_attribution(image, act)
     with pytest.raises(ValueError, match=r"shape of the later layer, \(2, 3\); got \(3, 2\)"):
         html.spatial_attribution(image, html_pages.between(), outputs={"a": np.zeros((3, 2))})
+    with pytest.raises(ValueError, match=r"one picture a position, \(2, 2, th, tw, 3\); got \(2,"):
+        html.activation_grid(image, act, np.zeros((2, 3, 8, 8, 3)), k=1)
+    with pytest.raises(ValueError, match=r"`tiles` must lie in \[0, 1\] or be uint8"):
+        html.activation_grid(image, act, np.full((2, 2, 8, 8, 3), 2.0), k=1)
+    with pytest.raises(ValueError, match="`items` must hold at least one picture"):
+        html.gallery([])
+    with pytest.raises(ValueError, match="at least one title and its values"):
+        html.attribution_maps(image, {})
+    with pytest.raises(ValueError, match=r"`attributions\['a'\]` must have shape \(h, w, C\)"):
+        html.attribution_maps(image, {"a": [1.0]})
+    with pytest.raises(ValueError, match=r"one height and width; got \{'a': \(2, 2\), 'b'"):
+        html.attribution_maps(image, {"a": act, "b": act[:1]})
+    with pytest.raises(ValueError, match=r"`percentile` must lie in \(0, 100\]"):
+        html.attribution_maps(image, {"a": act}, percentile=0)
+    with pytest.raises(ValueError, match="at least one title and its values"):
+        html.features({})
+    with pytest.raises(ValueError, match=r"one value a feature; got \{'a': \(1,\), 'b': \(2,\)\}"):
+        html.features({"a": [1.0], "b": [1.0, 2.0]})
+    with pytest.raises(ValueError, match=r"one value a feature; got \{'a': \(1, 1\)\}"):
+        html.features({"a": [[1.0]]})
+    with pytest.raises(ValueError, match="`x` must hold one value a feature, 1; got 2"):
+        html.features({"a": [1.0]}, [1, 2])
+    with pytest.raises(ValueError, match="`names` must hold 1 names, one for each feature"):
+        html.features({"a": [1.0]}, names=["a", "b"])
+    with pytest.raises(ValueError, match="`k` must be at least 1; got 0"):
+        html.features({"a": [1.0]}, k=0)
+    for file in ("", "/a.html", "a/../../b.html", "//host/a.html"):
+        with pytest.raises(ValueError, match=f"below the folder of the gallery, .* got {file!r}"):
+            html.gallery([html.Item(image, {"a": file})])
     with pytest.raises(ValueError, match="`positions` must not be negative; got -1"):
         html.neuron_groups(image, act - 1)
     with pytest.raises(ValueError, match=r"one value a group, \(2,\); got \(3,\)"):

@@ -7,8 +7,10 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+import parity_models
 from attrax import html, plot
 from attrax.plot import Text, _tokens
+from differences import DIFFERENCES
 
 LIGHT = ("#ffffff", "#2166ac", "#b2182b")
 
@@ -88,16 +90,14 @@ def test_colours_are_clamped_signed_and_symmetric():
     assert blue[1:3] < blue[5:7]
 
 
-# TruLens colours tokens from red over white to green; here they go from red to blue, and stay in
-# the gamut however large a value is.
-TRULENS = {-1.0: (255, 127.5, 127.5), 0.0: (255, 255, 255), 0.25: (223.125, 255, 223.125)}
-
-
-@pytest.mark.parametrize(("value", "colour"), TRULENS.items())
-def test_the_colours_of_trulens_are_half_of_its_scale(value, colour):
-    # Its scale ends at 2: a blend with limit 2 between its own ends, where it is not clamped.
-    found = _tokens.blend(value / 2, "#ffffff", "#00ff00", "#ff0000")
-    assert [int(found[i : i + 2], 16) for i in (1, 3, 5)] == pytest.approx(colour, abs=0.51)
+@parity_models.cases("trulens_pictures.json", "html.colors")
+def test_the_colours_of_trulens_are_half_of_its_scale(case):
+    # Its scale ends at 2: a blend with that limit between its own ends, where it is not clamped.
+    for value, rgb in case["expected"].items():
+        found = _tokens.blend(float(value) / 2, "#ffffff", "#00ff00", "#ff0000")
+        assert [int(found[i : i + 2], 16) for i in (1, 3, 5)] == pytest.approx(rgb, abs=0.51)
+    ax = plot.tokens(plot.Text(["no", "it is", "yes"], [-1.0, 0.0, 7.0]), limit=1.0)
+    assert " to ".join(boxes(ax)).replace("#ffffff", "white") == DIFFERENCES["html.colors"].textbook
 
 
 # Plain text

@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(model, folder):
-    return sprites.spritemap(model, LAYER, folder, channels=CHANNELS, steps=48)
+    return sprites.spritemap(model, LAYER, folder, channels=range(CHANNELS), steps=48)
 
 
 def test_a_sprite_drives_its_own_channel_most(model, made):
@@ -52,7 +52,7 @@ def test_a_sprite_drives_its_own_channel_most(model, made):
 def test_the_spritemap_is_in_the_registry(model, made, folder):
     assert visualise.spritemaps(folder) == [(sprites.MODEL, LAYER, "channel")]
     assert sorted(path.suffix for path in (folder / sprites.MODEL).iterdir()) == [".json", ".png"]
-    again = sprites.spritemap(model, LAYER, folder, channels=CHANNELS, steps=48)
+    again = sprites.spritemap(model, LAYER, folder, channels=range(CHANNELS), steps=48)
     np.testing.assert_array_equal(again.sprites, made.sprites)
     assert again.recipe["steps"] == 48
 
@@ -68,3 +68,13 @@ def test_what_is_behind_the_layer_costs_nothing(model):
 
     # 19 % of the forward pass lies before the end of block2.
     assert cost("block2") < 0.25 * cost("classifier")
+
+
+def test_other_channels_are_added_to_those_that_are_there(model, made, folder):
+    more = sprites.spritemap(model, LAYER, folder, channels=[2, 5], steps=48)
+    assert more.units == (*range(CHANNELS), 5)
+    np.testing.assert_array_equal(more.sprites[:CHANNELS], made.sprites)
+    assert not np.array_equal(more.tile(5), more.tile(2))
+    assert not list(folder.rglob("*.npz"))
+    # Made in another way, they are drawn anew.
+    assert sprites.registered(LAYER, folder, steps=47) is None

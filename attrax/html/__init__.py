@@ -14,7 +14,10 @@ nothing.
 
 **Sprites** are pictures of what each channel looks for: an array `(N, h, w, 3)`, or a mapping from
 channel to picture that holds what there is. Those of a `visualise.Spritemap` are
-`dict(zip(spritemap.units, spritemap.sprites))`.
+`dict(zip(spritemap.units, spritemap.sprites))`. **Tiles** are pictures of what each position sees,
+as `visualise.activation_tiles` makes them.
+
+Pages of many pictures lie in files beside a `gallery`, which leads to them.
 """
 
 from ..plot._tokens import Text as Text
@@ -22,7 +25,12 @@ from ..plot._tokens import byte_pairs as byte_pairs
 from ..plot._tokens import sentence_pieces as sentence_pieces
 from ..plot._tokens import word_pieces as word_pieces
 from ..plot._tokens import words as words
+from ._activation_grid import activation_grid as activation_grid
+from ._attribution_maps import attribution_maps as attribution_maps
 from ._channel_attribution import channel_attribution as channel_attribution
+from ._features import features as features
+from ._gallery import Item as Item
+from ._gallery import gallery as gallery
 from ._neuron_groups import neuron_groups as neuron_groups
 from ._page import Page as Page
 from ._semantic_dictionary import semantic_dictionary as semantic_dictionary

@@ -18,6 +18,7 @@ def channel_attribution(
     alt: str = "The picture that is explained",
     classes: tuple[str, str] = ("for the class", "against it"),
     names: Sequence[str] | None = None,
+    word: str = "channel",
     layer: str = "",
     units: str = "",
     title: str = "Which channels speak for it",
@@ -39,7 +40,8 @@ def channel_attribution(
         alt: what `image` shows, for those who do not see it.
         classes: what blue (positive) and what red (negative) speaks for, such as
             `("for castle", "for tram")`.
-        names: of the channels; their numbers where not given.
+        names: of the channels; `word` and their numbers where not given.
+        word: what values belong to: "channel", "direction", "group".
         layer: its name.
         units: what attributions are measured in, such as "logit".
         title: of the page.
@@ -73,7 +75,7 @@ def channel_attribution(
         raise ValueError(f"`k` must be at least 1; got {k}.")
     n = len(next(iter(columns.values())))
     limit = max(float(np.abs(values).max()) for values in columns.values()) or 1.0
-    called = names_of(names, n, "channel")
+    called = names_of(names, n, word)
     methods, data = [], []
     for name, values in columns.items():
         order = np.argsort(-values, kind="stable")
@@ -93,6 +95,7 @@ def channel_attribution(
                 "negative": int((values < 0).sum()),
                 "sides": [side for side in both if side],
                 "left_out": n > 2 * k,
+                "shown": 2 * k,
             }
         )
         data.append({"order": order.tolist(), "values": [float(f"{v:.4g}") for v in ordered]})
@@ -109,6 +112,7 @@ def channel_attribution(
         sprites=sprite_urls(sprites, n, shown),
         picture=None if image is None else photograph(image, alt),
         classes=classes,
+        word=word,
         layer=layer,
         units=units,
         limit=limit,

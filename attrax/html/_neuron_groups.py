@@ -125,7 +125,7 @@ def neuron_groups(
         },
         picture=photograph(image, alt),
         groups=groups,
-        icons=sprite_urls(icons, n, list(range(n))),
+        icons=sprite_urls(icons, n, list(range(n)), name="icons"),
         classes=list(effects),
         rows=rows,
         columns=columns,

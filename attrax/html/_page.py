@@ -21,6 +21,11 @@ Pictures = ArrayLike | Mapping[int, ArrayLike]
 
 _FOLDER = Path(__file__).parent / "templates"
 
+# What sprites may take of a page together, in bytes, before they are compressed further: a layer of
+# 480 channels with sprites of 100 by 100 pixels still makes a page below 3 MB.
+_ROOM = 1_600_000
+_QUALITIES = (85, 75, 60, 45, 30)
+
 # The frame of a notebook becomes as high as the page in it, now and when its width changes.
 _FIT = (
     "const page = this.contentDocument.documentElement, "
@@ -169,19 +174,76 @@ def photograph(image: ArrayLike, alt: str) -> dict[str, Any]:
     return {"url": url, "alt": alt, "width": width, "height": height}
 
 
-def sprite_urls(sprites: Pictures | None, n: int, shown: list[int]) -> dict[int, str]:
-    """The sprites of the channels that are shown, where there are any."""
+def sprite_urls(
+    sprites: Pictures | None, n: int, shown: list[int], *, name: str = "sprites"
+) -> dict[int, str]:
+    """The sprites of the units that are shown, where there are any; `name` is that of errors."""
     if sprites is None:
         return {}
     if not isinstance(sprites, Mapping):
         shape = np.shape(sprites)
         if len(shape) != 4 or shape[0] != n:
             raise ValueError(
-                "`sprites` must hold one picture a channel, (N, h, w, 3), or map channels to "
-                f"pictures; got {shape} for {n} channels."
+                f"`{name}` must hold one picture for each, (N, h, w, 3), or map numbers to "
+                f"pictures; got {shape} for {n}."
             )
         sprites = dict(enumerate(np.asarray(sprites)))
-    return {c: picture_url(f"sprites[{c}]", sprites[c], quality=85) for c in shown if c in sprites}
+    found = {f"{name}[{c}]": sprites[c] for c in shown if c in sprites}
+    urls = compressed(found, _ROOM)
+    return dict(zip((c for c in shown if c in sprites), urls, strict=True))
+
+
+def compressed(pictures: Mapping[str, ArrayLike], room: int) -> list[str]:
+    """Pictures as `data:` URLs, in the best of a few qualities that keeps all within `room` bytes.
+
+    Args:
+        pictures: the argument that errors name, to the picture.
+        room: in bytes; with the lowest quality they may take more.
+    """
+    urls: list[str] = []
+    for quality in _QUALITIES:
+        urls = [picture_url(name, picture, quality=quality) for name, picture in pictures.items()]
+        if sum(map(len, urls)) <= room:
+            break
+    return urls
+
+
+def strongest(
+    activation: ArrayLike, sprites: Pictures | None, k: int, names: Any, word: str
+) -> dict[str, Any]:
+    """The `k` strongest units at every position: what `strongest` in `common.js` reads.
+
+    The sprites of no other unit travel along.
+    """
+    values = positions_array("activation", activation, 3, "(h, w, N)")
+    rows, columns, n = values.shape
+    if not 1 <= k <= n:
+        raise ValueError(f"`k` must lie in [1, {n}], the number of {word}s; got {k}.")
+    # Stable: of equal values the lower index comes first.
+    top = np.argsort(-values, axis=-1, kind="stable")[..., :k]
+    found = np.take_along_axis(values, top, axis=-1)
+    called = names_of(names, n, word)
+    shown = np.unique(top).tolist()
+    return {
+        "rows": rows,
+        "columns": columns,
+        "k": k,
+        "limit": float(np.abs(found).max()) or 1.0,
+        "units": top.ravel().tolist(),
+        "values": packed(found),
+        "names": {i: called[i] for i in shown},
+        "sprites": sprite_urls(sprites, n, shown),
+    }
+
+
+def entries_at(
+    activation: ArrayLike, data: Mapping[str, Any], row: int, column: int
+) -> list[tuple[int, float]]:
+    """The strongest units of one position, and their values as they are."""
+    k = data["k"]
+    first = (row * data["columns"] + column) * k
+    here = np.asarray(activation)[row, column]
+    return [(i, float(here[i])) for i in data["units"][first : first + k]]
 
 
 def positions_array(name: str, value: ArrayLike, ndim: int, shape: str) -> np.ndarray:

@@ -5,16 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._page import (
-    Page,
-    Pictures,
-    names_of,
-    packed,
-    photograph,
-    positions_array,
-    render,
-    sprite_urls,
-)
+from ._page import Page, Pictures, entries_at, photograph, render, strongest
 
 
 def semantic_dictionary(
@@ -72,45 +63,24 @@ def semantic_dictionary(
     References:
         Olah et al. (2018), doi:10.23915/distill.00010, "Making Sense of Hidden Layers".
     """
-    values = positions_array("activation", activation, 3, "(h, w, N)")
-    rows, columns, n = values.shape
-    if not 1 <= k <= n:
-        raise ValueError(f"`k` must lie in [1, {n}], the number of {word}s; got {k}.")
-    # Stable: of equal values the lower index comes first.
-    top = np.argsort(-values, axis=-1, kind="stable")[..., :k]
-    strongest = np.take_along_axis(values, top, axis=-1)
+    data = strongest(activation, sprites, k, names, word)
+    rows, columns = data["rows"], data["columns"]
+    values = np.asarray(activation, np.float64)
     row, column = (int(i) for i in np.unravel_index(values.max(axis=-1).argmax(), (rows, columns)))
-    limit = float(np.abs(strongest).max()) or 1.0
-    called = names_of(names, n, word)
-    shown = np.unique(top).tolist()
-    pictures = sprite_urls(sprites, n, shown)
     return render(
         "semantic_dictionary",
         title=title,
         scripts=("common.js", "semantic_dictionary.js"),
-        data={
-            "rows": rows,
-            "columns": columns,
-            "k": k,
-            "start": [row, column],
-            "limit": limit,
-            "units": top.ravel().tolist(),
-            "values": packed(strongest),
-            "names": {i: called[i] for i in shown},
-            "sprites": pictures,
-        },
+        data={**data, "start": [row, column]},
         picture=photograph(image, alt),
-        entries=[
-            (int(i), float(v))
-            for i, v in zip(top[row, column], strongest[row, column], strict=True)
-        ],
-        names=called,
-        sprites=pictures,
+        entries=entries_at(values, data, row, column),
+        names=data["names"],
+        sprites=data["sprites"],
+        limit=data["limit"],
         word=word,
         start=(row, column),
         rows=rows,
         columns=columns,
-        limit=limit,
         layer=layer,
         units=units,
     )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._page import Page, packed, photograph, positions_array, render
+from ._page import Page, Pictures, packed, photograph, positions_array, render, sprite_urls
 
 
 def spatial_attribution(
@@ -16,6 +16,8 @@ def spatial_attribution(
     outputs: Mapping[str, ArrayLike] | None = None,
     layers: tuple[str, str] = ("earlier layer", "later layer"),
     output: str = "output",
+    icons: Pictures | None = None,
+    word: str = "class",
     alt: str = "The picture that is explained",
     units: str = "",
     title: str = "Where it comes from",
@@ -27,6 +29,8 @@ def spatial_attribution(
     earlier layer shows every `(i, j)` that draws on it.
 
     The output is a layer too: its places are the classes of `outputs`, joined to the later layer.
+    Classes are one basis of many. Groups of neurons, of a layer behind: what the score of each
+    draws on, with its icon, such as `outputs={"group 0": a, "group 1": b}, word="group"`.
 
     Each map is coloured by its own largest absolute value, which is written below it. It begins
     with the position of the later layer that draws most, in absolute values, or with such a class.
@@ -38,6 +42,9 @@ def spatial_attribution(
             `attrax.positions` gives them.
         layers: names of the earlier and of the later layer.
         output: name of the output.
+        icons: what each of `outputs` looks for: `(n, h, w, 3)`, or a mapping from its number to a
+            picture.
+        word: what `outputs` are: "class", "direction", "group".
         alt: what the image shows, for those who do not see it.
         units: what attributions are measured in.
         title: of the page.
@@ -97,6 +104,8 @@ def spatial_attribution(
         layers=panels[: len(panels) - bool(outputs)],
         outputs=list(outputs or ()),
         output_name=output,
+        icons=sprite_urls(icons, len(outputs or ()), list(range(len(outputs or ()))), name="icons"),
+        word=word,
         units=units,
     )
 

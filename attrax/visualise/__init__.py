@@ -13,11 +13,14 @@
 Four values decide what comes out: the **objective**, a function of a captured activation; the
 **parameterisation**, what is optimised in place of pixels; the **transform**, which the feature has
 to survive; and the optimiser. Every channel of a layer at once is `sprites`, and `Spritemap` keeps
-them as one picture with its layout.
+them as one picture with its layout. `activation_tiles` redraws an image as what each position of a
+layer sees.
 """
 
 from ._colours import NATURAL as NATURAL
 from ._colours import colour_matrix as colour_matrix
+from ._grid import activation_tiles as activation_tiles
+from ._grid import with_strength as with_strength
 from ._groups import Groups as Groups
 from ._groups import neuron_groups as neuron_groups
 from ._images import Parameterisation as Parameterisation

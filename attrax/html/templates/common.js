@@ -18,6 +18,26 @@ const unpack = ({ unit, values }) => {
   return Float32Array.from({ length: bytes.length / 2 }, (_, i) => unit * view.getInt16(2 * i, true));
 };
 
+// A map over a photograph: blue is positive, red is negative, strongest where |value| is `top`.
+const painting = (figure, rows, columns) => {
+  const [blue, red] = [[40, 130, 255], [245, 60, 50]];
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width: columns, height: rows });
+  figure.append(canvas);
+  const context = canvas.getContext("2d");
+  return {
+    clear: () => context.clearRect(0, 0, columns, rows),
+    show: (values, top) => {
+      const pixels = context.createImageData(columns, rows);
+      values.forEach((value, i) => {
+        pixels.data.set(value > 0 ? blue : red, 4 * i);
+        pixels.data[4 * i + 3] = Math.round(225 * Math.min(1, Math.abs(value) / top));
+      });
+      context.putImageData(pixels, 0, 0);
+    },
+  };
+};
+
 // A photograph as a grid of positions, to point at, to tap, or to walk on with the arrow keys.
 // `picked(row, column)` is called for every new position.
 const grid = (figure, rows, columns, picked) => {
@@ -62,4 +82,32 @@ const grid = (figure, rows, columns, picked) => {
     pick(...target);
   });
   return { place, pick, clear: () => { marker.hidden = true; } };
+};
+
+// The strongest units of a position, as `strongest` in _page.py has written them, in the entries of
+// a list. Returns `(row, column) => text`, which shows those of another position.
+const strongest = (list) => {
+  const { columns, k, units, names, sprites, limit } = data;
+  const values = unpack(data.values);
+  const entries = [...list];
+  return (row, column) => {
+    const first = (row * columns + column) * k;
+    return entries.map((entry, i) => {
+      const unit = units[first + i];
+      const value = values[first + i];
+      const tile = entry.querySelector(".sprite");
+      if (unit in sprites) {
+        const picture = tile.querySelector("img") ?? document.createElement("img");
+        picture.src = sprites[unit];
+        picture.alt = `What ${names[unit]} looks for`;
+        tile.replaceChildren(picture);
+      } else tile.textContent = "no picture";
+      entry.querySelector(".value span").textContent = names[unit];
+      entry.querySelector("b").textContent = number(value);
+      const bar = entry.querySelector(".bar span");
+      bar.style.width = `${(100 * Math.abs(value)) / limit}%`;
+      bar.classList.toggle("negative", value < 0);
+      return `${names[unit]} ${number(value)}`;
+    }).join(", ");
+  };
 };

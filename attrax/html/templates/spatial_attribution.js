@@ -1,8 +1,6 @@
 (() => {
   // Panels are the layers and the output, from left to right; a link joins neighbours. Its matrix
   // has a row for each place of the right one, and a column for each of the left one.
-  const BLUE = [40, 130, 255];
-  const RED = [245, 60, 50];
   const links = data.links.map((link) => ({ ...link, matrix: unpack(link) }));
 
   const panels = data.panels.map((panel, p) => {
@@ -22,6 +20,12 @@
         button.querySelector(".bar span").style.width = 0;
       });
       buttons.forEach((button, i) => {
+        button.addEventListener("keydown", (event) => {
+          const target = { ArrowUp: i - 1, ArrowDown: i + 1, Home: 0, End: n - 1 }[event.key];
+          if (!buttons[target] || event.ctrlKey || event.metaKey || event.altKey) return;
+          event.preventDefault();
+          buttons[target].focus();
+        });
         for (const kind of ["pointerenter", "focus", "click"]) {
           button.addEventListener(kind, () => select(p, i));
         }
@@ -43,15 +47,10 @@
         },
       };
     }
-    const canvas = document.createElement("canvas");
-    canvas.width = panel.columns;
-    canvas.height = panel.rows;
-    element.append(canvas);
-    const context = canvas.getContext("2d");
+    const { clear, show: paint } = painting(element, panel.rows, panel.columns);
     const marks = grid(element, panel.rows, panel.columns, (row, column) => {
       select(p, row * panel.columns + column);
     });
-    const clear = () => { context.clearRect(0, 0, panel.columns, panel.rows); };
     return {
       n,
       select: (i) => {
@@ -63,13 +62,7 @@
       name: (i) => `row ${Math.floor(i / panel.columns) + 1}, column ${(i % panel.columns) + 1}`,
       show: (values, from) => {
         marks.clear();
-        const top = Math.max(...values.map(Math.abs)) || 1;
-        const pixels = context.createImageData(panel.columns, panel.rows);
-        values.forEach((value, i) => {
-          pixels.data.set(value > 0 ? BLUE : RED, 4 * i);
-          pixels.data[4 * i + 3] = Math.round((225 * Math.abs(value)) / top);
-        });
-        context.putImageData(pixels, 0, 0);
+        paint(values, Math.max(...values.map(Math.abs)) || 1);
         say(values, from);
       },
     };

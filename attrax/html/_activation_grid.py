@@ -1,0 +1,128 @@
+"""An activation grid: the picture redrawn as what each position of a layer sees."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ._page import (
+    Page,
+    Pictures,
+    compressed,
+    entries_at,
+    packed,
+    percent,
+    photograph,
+    picture_url,
+    render,
+    strongest,
+)
+
+# What all tiles together may take of a page, in bytes, before they are compressed further.
+_ROOM = 1_000_000
+
+
+def activation_grid(
+    image: ArrayLike,
+    activation: ArrayLike,
+    tiles: ArrayLike,
+    sprites: Pictures | None = None,
+    *,
+    k: int = 4,
+    alt: str = "The picture that is explained",
+    names: Sequence[str] | None = None,
+    word: str = "channel",
+    layer: str = "",
+    units: str = "",
+    title: str = "The picture as the layer sees it",
+) -> Page:
+    """The picture redrawn, a tile a position; point at one to see it large, with its channels.
+
+    `tiles[i, j]` shows the direction `activation[i, j]`; its strength is `|activation[i, j]|`
+
+    Point at the grid or at the picture. Beside the tile stand its strength, as a share of the
+    largest one, and the `k` strongest channels, as in `semantic_dictionary`. A switch draws every
+    tile as large as its position is strong. It begins at the strongest position.
+
+        z = attrax.capture(model, x, at="block5")
+        draw = visualise.sprite("block5", prepare=prepare, objective=visualise.cosine_direction)
+        tiles = visualise.activation_tiles(draw, model, z, key=key)
+        page = attrax.html.activation_grid(image, z, tiles)
+
+    Args:
+        image: `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
+        activation: `(h, w, N)`; the grid of `h` by `w` positions covers the image.
+        tiles: a picture a position, `(h, w, th, tw, 3)`, or with 1 channel; in [0, 1] or uint8.
+        sprites: what each channel looks for: `(N, h, w, 3)`, or a mapping from channel to picture.
+        k: how many channels are shown.
+        alt: what the image shows, for those who do not see it.
+        names: of the channels; `word` and their numbers where not given.
+        word: what the last axis is made of: "channel", "direction", "group".
+        layer: its name.
+        units: what activations are measured in.
+        title: of the page.
+
+    Returns:
+        The page.
+
+    Raises:
+        ImportError: when Jinja2 is not installed.
+        ValueError: on shapes that do not fit, values that are not finite, pictures outside [0, 1],
+            `k` outside [1, N].
+
+    Example:
+        >>> activation = np.zeros((2, 3, 4))
+        >>> activation[1, 2, 3] = 5.0
+        >>> page = activation_grid(np.zeros((20, 30)), activation, np.zeros((2, 3, 8, 8, 3)), k=1)
+        >>> 'row <span id="row">2</span>, column <span id="column">3</span>' in page.html
+        True
+
+    References:
+        Olah et al. (2018), doi:10.23915/distill.00010, "What Does the Network See?".
+    """
+    data = strongest(activation, sprites, k, names, word)
+    rows, columns = data["rows"], data["columns"]
+    values, pictures = np.asarray(activation, np.float64), np.asarray(tiles)
+    if pictures.ndim != 5 or pictures.shape[:2] != (rows, columns):
+        raise ValueError(
+            f"`tiles` must hold one picture a position, ({rows}, {columns}, th, tw, 3); got "
+            f"{pictures.shape}."
+        )
+    height, width = pictures.shape[2:4]
+    joined = pictures.swapaxes(1, 2).reshape(rows * height, columns * width, -1)
+    strengths = np.linalg.norm(values, axis=-1)
+    largest = float(strengths.max())
+    shares = strengths / (largest or 1.0)
+    row, column = (int(i) for i in np.unravel_index(strengths.argmax(), (rows, columns)))
+    return render(
+        "activation_grid",
+        title=title,
+        scripts=("common.js", "activation_grid.js"),
+        data={
+            **data,
+            "start": [row, column],
+            "tile": [height, width],
+            "largest": largest,
+            "shares": packed(shares),
+        },
+        picture=photograph(image, alt),
+        mosaic={
+            "url": compressed({"tiles": joined}, _ROOM)[0],
+            "alt": f"{alt}, redrawn in {rows} × {columns} tiles",
+            "width": columns * width,
+            "height": rows * height,
+        },
+        tile=picture_url("tiles", pictures[row, column], quality=85),
+        strength=largest,
+        share=percent(float(shares[row, column])),
+        entries=entries_at(values, data, row, column),
+        names=data["names"],
+        sprites=data["sprites"],
+        limit=data["limit"],
+        word=word,
+        start=(row, column),
+        rows=rows,
+        columns=columns,
+        layer=layer,
+        units=units,
+    )

@@ -1,0 +1,100 @@
+"""Attributions of features that have names, as a page."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..plot._arrays import real_array
+from ._page import Page, names_of, percent, render, total
+
+
+def features(
+    attributions: Mapping[str, ArrayLike],
+    x: Sequence[object] | ArrayLike | None = None,
+    names: Sequence[str] | None = None,
+    *,
+    k: int = 12,
+    classes: tuple[str, str] = ("raises the score", "lowers it"),
+    units: str = "",
+    title: str = "Which features speak for it",
+) -> Page:
+    """The features of one example with their attributions, a column a class or method.
+
+    `rows = argsort(-max over columns |a|)[:k]`, and below them the sum of all others
+
+    All bars have one scale, the largest absolute value in them, and the numbers of a column add up
+    to its sum. Equal magnitudes keep the order of the features.
+
+    Args:
+        attributions: title to `(N,)` values, one a feature.
+        x: the example: `(N,)` numbers or texts, written behind the names.
+        names: of the features; their numbers where not given.
+        k: rows, before that of the others.
+        classes: what blue (positive) and what red (negative) means.
+        units: what attributions are measured in, such as "logit".
+        title: of the page.
+
+    Returns:
+        The page.
+
+    Raises:
+        ImportError: when Jinja2 is not installed.
+        ValueError: on shapes that do not fit, values that are not finite, no attribution at all,
+            `k` below 1.
+
+    Example:
+        >>> page = features({"ill": [0.5, -3.0, 0.25]}, ["no", 61, 0.1], ["smokes", "age", "fat"],
+        ...                 k=1)
+        >>> [text in page.html for text in ("age", "= 61", "−3.00", "2 others", "+0.750")]
+        [True, True, True, True, True]
+    """
+    columns = {
+        name: real_array(f"attributions[{name!r}]", values) for name, values in attributions.items()
+    }
+    if not columns:
+        raise ValueError("`attributions` must hold at least one title and its values.")
+    shapes = {name: values.shape for name, values in columns.items()}
+    if len(set(shapes.values())) > 1 or any(len(shape) != 1 for shape in shapes.values()):
+        raise ValueError(
+            f"`attributions` must all have the same shape, (N,), one value a feature; got {shapes}."
+        )
+    if k < 1:
+        raise ValueError(f"`k` must be at least 1; got {k}.")
+    table = np.stack(list(columns.values()))
+    n = table.shape[1]
+    called = names_of(names, n, "feature")
+    record = [None] * n if x is None else [_written(value) for value in np.asarray(x, object)]
+    if len(record) != n:
+        raise ValueError(f"`x` must hold one value a feature, {n}; got {len(record)}.")
+    order = np.argsort(-np.abs(table).max(axis=0), kind="stable")
+    # A single feature that is left over is shown by itself.
+    shown, others = (order, order[:0]) if n <= k + 1 else (order[:k], order[k:])
+    rows = [(called[i], record[i], table[:, i]) for i in shown]
+    if len(others):
+        sums = np.array([total(column) for column in table[:, others]])
+        rows.append((f"{len(others)} others", None, sums))
+    limit = max(float(np.abs(values).max()) for _, _, values in rows) or 1.0
+    return render(
+        "features",
+        title=title,
+        columns=[{"name": name, "sum": total(values)} for name, values in columns.items()],
+        rows=[
+            {
+                "name": name,
+                "value": value,
+                "cells": [(float(v), percent(abs(v) / limit / 2)) for v in values],
+            }
+            for name, value, values in rows
+        ],
+        left_over=len(others),
+        classes=classes,
+        units=units,
+    )
+
+
+def _written(value: object) -> str:
+    """A number with up to four digits, anything else as it is."""
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.4g}".replace("-", "−")
+    return str(value)

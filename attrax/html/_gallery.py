@@ -1,0 +1,96 @@
+"""An index of pages: a card a picture, with links to the pages that explain it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..plot._arrays import image_array
+from ._page import Page, photograph, render
+
+_THUMBNAIL = 320
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture of a gallery, and its pages.
+
+    Attributes:
+        image: `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
+        links: text to file, relative to the gallery: `{"Channels": "coffee/channels.html"}`.
+        title: above the links.
+        text: below the title.
+        alt: what the image shows, for those who do not see it.
+    """
+
+    image: ArrayLike
+    links: Mapping[str, str] = field(default_factory=dict)
+    title: str = ""
+    text: str = ""
+    alt: str = "A picture of the gallery"
+
+
+def gallery(items: Sequence[Item], *, title: str = "Gallery", text: str = "") -> Page:
+    """Pictures with links to their pages, which lie in files beside this one.
+
+    Pictures are shrunk to 320 pixels. Links are names of files, and quoted here: "relu6#0.html" is
+    found.
+
+    Args:
+        items: a picture each.
+        title: of the page.
+        text: below the title.
+
+    Returns:
+        The page.
+
+    Raises:
+        ImportError: when Jinja2 is not installed.
+        ValueError: when there are no items, an image is outside [0, 1], or a link leads elsewhere
+            than to a file below the folder of this page.
+
+    Example:
+        >>> page = gallery([Item(np.zeros((20, 30)), {"Channels": "coffee/block 2.html"})])
+        >>> 'href="coffee/block%202.html"' in page.html
+        True
+    """
+    if not items:
+        raise ValueError("`items` must hold at least one picture.")
+    return render(
+        "gallery",
+        title=title,
+        text=text,
+        items=[
+            {
+                "picture": photograph(_small(item.image), item.alt),
+                "title": item.title,
+                "text": item.text,
+                "links": {name: _address(file) for name, file in item.links.items()},
+            }
+            for item in items
+        ],
+    )
+
+
+def _small(image: ArrayLike) -> np.ndarray:
+    """The image with at most 320 pixels along its longer side, uint8."""
+    from PIL import Image
+
+    picture = Image.fromarray(np.rint(255.0 * image_array("image", image)).astype(np.uint8))
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def _address(file: str) -> str:
+    """A file as a link that stays below the folder of the page, whatever its name."""
+    path = PurePosixPath(file)
+    if not file or path.is_absolute() or ".." in path.parts:
+        raise ValueError(
+            f"`links` must be files below the folder of the gallery, such as 'coffee/a.html'; got "
+            f"{file!r}."
+        )
+    # Quoted, a colon cannot make a scheme of the first part.
+    return quote(str(path))
