@@ -7,20 +7,24 @@ PYTHON ?= python3
 ARGS ?=
 PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test lint soak compat parity bench clean
+.PHONY: help demo gallery test lint soak compat parity bench clean
 
 help:
-	@echo "make demo     explain a photograph; pictures and index.html in out/"
+	@echo "make demo     explain a photograph: out/index.html, pictures, and pages with sprites"
+	@echo "make gallery  the pages of ten photographs and two texts: out/gallery/index.html"
 	@echo "make test     the tests, in two processes"
 	@echo "make lint     ruff and pyright"
 	@echo "make soak     the slow tests"
 	@echo "make compat   the tests on the oldest and the newest supported Python and JAX"
 	@echo "make parity   Captum beside attrax on random models; installs PyTorch in .venv-parity"
-	@echo "make bench    the benchmarks"
+	@echo "make bench    the benchmarks beside Captum, with the PyTorch of parity; 40 minutes"
 	@echo "make clean    remove .venv* and everything that the commands wrote"
 
 demo: .venv/demo
 	.venv/bin/python examples/explain_photo.py --out out $(ARGS)
+
+gallery: .venv/soak
+	.venv/bin/python examples/gallery.py $(ARGS)
 
 test: .venv/dev
 	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -39,8 +43,8 @@ compat:
 parity: .venv-parity/made
 	cd tests && ../.venv-parity/bin/python -m parity $(ARGS)
 
-bench: .venv/dev
-	.venv/bin/python -m benchmarks $(ARGS)
+bench: .venv-parity/made
+	.venv-parity/bin/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf .venv* out build dist .pytest_cache .ruff_cache
@@ -66,7 +70,8 @@ clean:
 		--dest .venv/sdists --requirement tests/sdists.txt
 	@touch $@
 
-.venv-parity/made: pyproject.toml tests/parity/requirements.txt
+.venv-parity/made: pyproject.toml tests/parity/requirements.txt tests/photographs.txt
 	$(PYTHON) -m venv --clear .venv-parity
-	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --editable . --requirement tests/parity/requirements.txt
+	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[demo,groups]' --requirement tests/parity/requirements.txt
+	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --requirement tests/photographs.txt
 	@touch $@

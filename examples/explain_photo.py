@@ -5,9 +5,14 @@
 
 The network is EfficientNet-Lite0 with its ImageNet weights; the photograph is, unless another one
 is given, the coffee cup of scikit-image. Prints the layers, the five most probable classes, how
-far the attributions add up and the channels that say most; writes the pictures and one
-self-contained `index.html`. Results go to stdout, progress to stderr; what cannot be done is said
-in one line, with exit status 2, and nothing is written.
+far the attributions add up and the channels that say most; writes the pictures, one self-contained
+`index.html`, and two pages that it leads to: the semantic dictionary of the layer and its channel
+attributions, with a sprite of each channel that occurs there. Results go to stdout, progress to
+stderr; what cannot be done is said in one line, with exit status 2, and nothing is written.
+
+Sprites are kept in `OUT/sprites`, and read from there the next time. On a CPU only channels that
+are shown are drawn, one or two a second; on a GPU all channels of the layer, in larger chunks of
+the same program.
 """
 
 import argparse
@@ -19,7 +24,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,6 +45,7 @@ from rich.progress import (
 import attrax
 import pretrained
 import report
+import sprites
 from attrax.quadrature import Rule
 from channel_attribution import channel_attributions
 
@@ -63,6 +69,7 @@ LAYER = "block10"
 # Between two updates of the progress bar, and together in memory.
 GRADIENTS_A_CALL, GRADIENTS_AT_ONCE = 16, 4
 STEPS_SHOWN = 8
+VIEW = 448  # pixels a side of the photograph on the pages, twice what the network sees
 SMALLEST = 32  # pixels a side of a picture that is worth looking at
 
 
@@ -140,6 +147,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--rule", default=RULES[0], help=f"{', '.join(RULES)}; default: %(default)s")
     add("--nodes", type=int, help=f"gradients along the path at the pixels; default: {NODES}")
     add("--layer-nodes", type=int, help=f"the same at the layer; default: {LAYER_NODES}")
+    add(
+        "--sprite-steps",
+        type=int,
+        default=sprites.STEPS,
+        help="steps in which a sprite is drawn, 0 for pages without; default: %(default)s",
+    )
     add("--module", default="linen", help="linen or nnx: which form of the network; default: linen")
     add("--device", help="cpu, gpu or tpu; default: what JAX finds")
     add("--out", type=Path, default=Path("out"), help="folder to write to; default: %(default)s")
@@ -159,7 +172,8 @@ def _refusing(
         raise Refusal(f"{option}: {' '.join((reason or str(error)).split())}") from error
 
 
-def _choose(option: str, name: str, known: Sequence[str]) -> str:
+def choose(option: str, name: str, known: Sequence[str]) -> str:
+    """The name, if it is one of those that are known."""
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
         hint = f"the nearest are {', '.join(near)}" if near else f"there are {', '.join(known)}"
@@ -168,7 +182,7 @@ def _choose(option: str, name: str, known: Sequence[str]) -> str:
 
 
 def _rule(name: str, nodes: int | None, default: int, option: str) -> Rule:
-    factory = getattr(attrax.quadrature, _choose("--rule", name, RULES))
+    factory = getattr(attrax.quadrature, choose("--rule", name, RULES))
     if nodes is not None:
         with _refusing(f"{option} {nodes} of --rule {name}"):
             return factory(nodes)
@@ -181,14 +195,14 @@ def _rule(name: str, nodes: int | None, default: int, option: str) -> Rule:
 def _on_device(name: str | None) -> contextlib.AbstractContextManager[Any]:
     if name is None:
         return contextlib.nullcontext()
-    _choose("--device", name, ("cpu", "gpu", "tpu"))
+    choose("--device", name, ("cpu", "gpu", "tpu"))
     try:
         return jax.default_device(jax.devices(name)[0])
     except RuntimeError as error:
         raise Refusal(f"--device: JAX finds no {name}, only {jax.default_backend()}.") from error
 
 
-def _read_image(path: Path) -> Image.Image:
+def read_image(path: Path) -> Image.Image:
     """The picture the right way up, on white where it is transparent."""
     # A damaged file can raise almost anything in a decoder.
     with _refusing(f"--image: cannot read {str(path)!r}", (Exception,)), Image.open(path) as image:
@@ -270,6 +284,19 @@ class Stages:
             if writes:
                 print(f"{time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
 
+    @contextlib.contextmanager
+    def counted(self, name: str, total: int) -> Iterator[Callable[[int, int], None]]:
+        """One stage; yields what to call with the steps that are done by now, and their total."""
+        with self.stage(name, total) as advance:
+            shown = 0
+
+            def progress(done: int, _: int) -> None:
+                nonlocal shown
+                advance(done - shown)
+                shown = done
+
+            yield progress
+
 
 # --------------------------------------------------------------------------------- computing
 
@@ -296,15 +323,38 @@ def _attribution(
     return report.Attribution(place, name, rule.n, values, score, gap)
 
 
+def draw_sprites(
+    stages: Stages,
+    model: Any,
+    layer: str,
+    folder: Path,
+    channels: Collection[int],
+    *,
+    steps: int = sprites.STEPS,
+) -> dict[int, np.ndarray]:
+    """Sprites of a layer by channel: those in the registry `folder`, and those that miss there."""
+    kept = sprites.registered(layer, folder, steps=steps)
+    missing = [channel for channel in channels if kept is None or channel not in kept.units]
+    title = f"sprites of {layer}, {len(missing)} to draw"
+    drawing = stages.counted(title, len(missing)) if missing else contextlib.nullcontext()
+    with drawing as progress:
+        found = sprites.spritemap(
+            model, layer, folder, channels=channels, steps=steps, progress=progress
+        )
+    return dict(zip(found.units, found.sprites, strict=True))
+
+
 def explain(stages: Stages, options: argparse.Namespace) -> report.Explanation:
     """Everything that is computed; options are checked before anything that takes long."""
+    if options.sprite_steps < 0:
+        raise Refusal(f"--sprite-steps: it must be 0 or more; got {options.sprite_steps}.")
     rule = _rule(options.rule, options.nodes, NODES, "--nodes")
     layer_rule = _rule(options.rule, options.layer_nodes, LAYER_NODES, "--layer-nodes")
-    _choose("--module", options.module, ("linen", "nnx"))
+    choose("--module", options.module, ("linen", "nnx"))
     with _refusing("packages"):
         path = options.image or pretrained.photo_path("coffee")
         names = pretrained.labels()
-    image = _read_image(path)
+    image = read_image(path)
     x = jnp.asarray(pretrained.preprocess(image))
     target = None if options.target is None else _class("--class", options.target)
     against = None if options.against is None else _class("--against", options.against)
@@ -336,6 +386,15 @@ def explain(stages: Stages, options: argparse.Namespace) -> report.Explanation:
     with stages.stage(f"three channel attributions at {options.layer}"):
         key = jax.random.key(0)
         channels = jax.device_get(compare_channels(tail, z, *classes, key))
+    activation = np.asarray(z)
+    tiles = {}
+    if options.sprite_steps:
+        on_cpu = jax.default_backend() == "cpu"
+        shown = report.shown_channels(activation, channels) if on_cpu else range(z.shape[-1])
+        folder = options.out / "sprites"
+        tiles = draw_sprites(
+            stages, model, options.layer, folder, shown, steps=options.sprite_steps
+        )
 
     steps = np.linspace(0, 1, STEPS_SHOWN)
     probabilities = np.exp(logits - logits.max())
@@ -357,6 +416,9 @@ def explain(stages: Stages, options: argparse.Namespace) -> report.Explanation:
         layer=inside,
         channel_rule="riemann_left(100)",
         channels=channels,
+        activation=activation,
+        sprites=tiles,
+        view=np.asarray(pretrained.crop(image).resize((VIEW, VIEW), Image.Resampling.BICUBIC)),
         steps=steps,
         points=pretrained.display(attrax.paths.interpolate(x, None, steps)),
         layers=layers,
@@ -403,6 +465,9 @@ def lines(e: report.Explanation) -> Iterator[str]:
     yield f"\n  channels of {e.layer.place}, of {values.size}, in logits"
     yield f"  {e.sides[0]}: {_ranked(ranking.positive_indices, ranking.positive_values, 1)}"
     yield f"  {e.sides[1]}: {_ranked(ranking.negative_indices, ranking.negative_values, -1)}\n"
+    if e.sprites and len(e.sprites) < values.size:
+        yield f"  sprites of {len(e.sprites)} of {values.size} channels, those shown so far;"
+        yield "  a GPU draws all of them, in larger chunks of the same program\n"
 
 
 def _ranked(indices: jax.Array, values: jax.Array, sign: int) -> str:
@@ -430,15 +495,19 @@ def _run(options: argparse.Namespace) -> None:
             explanation = explain(stages, options)
             with stages.stage("drawing"):
                 shown = report.pictures(explanation)
-                page = report.page(explanation, shown, _command(explanation))
+                pages = report.pages(explanation)
+                page = report.page(explanation, shown, pages, _command(explanation))
         for picture in shown:
             (scratch / picture.file).write_bytes(picture.png)
+        for found in pages:
+            found.page.save(scratch / found.file)
         (scratch / "index.html").write_text(page, encoding="utf-8")
         for line in lines(explanation):
             print(line)
     print(
         f"{options.out / 'index.html'}: {len(shown)} pictures in one page of "
-        f"{len(page) / 1e6:.1f} MB, after {time.monotonic() - start:.0f} s"
+        f"{len(page) / 1e6:.1f} MB, which leads to {' and '.join(found.file for found in pages)}, "
+        f"after {time.monotonic() - start:.0f} s"
     )
 
 
@@ -450,7 +519,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"explain_photo: {refusal}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("explain_photo: stopped; nothing was written", file=sys.stderr)
+        print("explain_photo: stopped; only sprites that were finished are kept", file=sys.stderr)
         return 130
     return 0
 

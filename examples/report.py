@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +13,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import attrax
-from attrax import plot
+from attrax import html, plot
 
 SHOWN_CHANNELS = 5  # at each end of a ranking
+STRONGEST_CHANNELS, CHANNELS_A_SIDE = 4, 6  # at each position, and of each attribution
+PREVIEW = 6  # sprites beside the link to a page
 _UNITS = "logits"
 LARGE_GAP = 0.05  # of the change of the score
 _CROP = 96  # pixels
@@ -82,6 +84,9 @@ class Explanation(NamedTuple):
     layer: Attribution
     channel_rule: str
     channels: dict[str, np.ndarray]
+    activation: np.ndarray  # of the layer
+    sprites: Mapping[int, np.ndarray]  # what channels of the layer look for, where drawn
+    view: np.ndarray  # the photograph as the pages show it, cropped but larger than `picture`
     steps: np.ndarray  # positions on the path, and the pictures there
     points: np.ndarray
     layers: attrax.Layers
@@ -302,12 +307,120 @@ def _picture(
 ) -> Picture:
     figure = drawn.get_figure(root=True) if isinstance(drawn, Axes) else drawn
     assert figure is not None
-    png = _png(
+    png = _file(
         lambda buffer: figure.savefig(
             buffer, format="png", dpi=110, facecolor="white", bbox_inches="tight", pad_inches=0.12
         )
     )
     return Picture(file, png, title, caption, alt, is_wide)
+
+
+class Linked(NamedTuple):
+    """A page of its own, and what the report says of it."""
+
+    file: str
+    page: html.Page
+    text: str
+    sprites: list[str]  # in base64
+
+
+def shown_channels(activation: np.ndarray, channels: Mapping[str, np.ndarray]) -> list[int]:
+    """The channels that the pages of a layer show: all that need a sprite.
+
+    Args:
+        activation: `(..., C)`.
+        channels: title to attributions, `(C,)`.
+    """
+    strongest = np.argsort(-activation, axis=-1, kind="stable")[..., :STRONGEST_CHANNELS]
+    found = set(strongest.ravel().tolist()) if activation.ndim == 3 else set()
+    for values in channels.values():
+        order = np.argsort(-values, kind="stable")
+        found |= {*order[:CHANNELS_A_SIDE].tolist(), *order[-CHANNELS_A_SIDE:].tolist()}
+    return sorted(found)
+
+
+def dictionary_page(
+    view: np.ndarray,
+    activation: np.ndarray,
+    sprites: Mapping[int, np.ndarray],
+    *,
+    layer: str,
+    alt: str,
+) -> html.Page:
+    """The semantic dictionary of a layer, of `(h, w, C)` activations."""
+    return html.semantic_dictionary(
+        view,
+        activation,
+        sprites,
+        k=min(STRONGEST_CHANNELS, activation.shape[-1]),
+        alt=alt,
+        layer=layer,
+        title=f"What {layer} sees",
+    )
+
+
+def channel_page(
+    view: np.ndarray,
+    channels: Mapping[str, np.ndarray],
+    sprites: Mapping[int, np.ndarray],
+    *,
+    layer: str,
+    classes: tuple[str, str],
+    title: str,
+    alt: str,
+) -> html.Page:
+    """Channel attributions of a layer, a column for each method."""
+    return html.channel_attribution(
+        channels,
+        sprites,
+        k=CHANNELS_A_SIDE,
+        image=view,
+        alt=alt,
+        classes=classes,
+        layer=layer,
+        units=_UNITS,
+        title=title,
+    )
+
+
+def pages(e: Explanation) -> list[Linked]:
+    """The pages that the report leads to."""
+    layer, alt = e.layer.place, f"The photograph {e.photo}, cropped as the network sees it"
+    found = [
+        Linked(
+            "channel_attribution.html",
+            channel_page(
+                e.view,
+                e.channels,
+                e.sprites,
+                layer=layer,
+                classes=e.sides,
+                title=e.question,
+                alt=alt,
+            ),
+            f"Which channels of {layer} speak {e.sides[0]} and which {e.sides[1]}: all of them, by "
+            "three methods side by side, the strongest as pictures of what they look for.",
+            _preview(e, np.argsort(-e.layer.channels, kind="stable")),
+        )
+    ]
+    if e.activation.ndim == 3:
+        most = np.argsort(-e.activation.max(axis=(0, 1)), kind="stable")
+        dictionary = Linked(
+            "semantic_dictionary.html",
+            dictionary_page(e.view, e.activation, e.sprites, layer=layer, alt=alt),
+            f"Point at the photograph: the strongest channels of {layer} there, as pictures of "
+            "what they look for.",
+            _preview(e, most),
+        )
+        found.insert(0, dictionary)
+    return found
+
+
+def _preview(e: Explanation, order: np.ndarray) -> list[str]:
+    """The sprites of the first channels that have one."""
+    there = [channel for channel in order.tolist() if channel in e.sprites][:PREVIEW]
+    pictures = [Image.fromarray(np.asarray(e.sprites[channel])) for channel in there]
+    return [_base64(_file(lambda buffer, p=p: p.save(buffer, format="webp"))) for p in pictures]
 
 
 def page_template():
@@ -330,20 +443,21 @@ def page_template():
     return environment.get_template(_TEMPLATE)
 
 
-def page(e: Explanation, shown: list[Picture], command: str) -> str:
-    """The explanation as one HTML page that needs no other file."""
+def page(e: Explanation, shown: list[Picture], linked: list[Linked], command: str) -> str:
+    """The explanation as one HTML page; only its links to `linked` need another file."""
     photo = Image.fromarray(np.rint(255 * e.picture).astype(np.uint8))
     return page_template().render(
         e=e,
-        photo=_base64(_png(lambda buffer: photo.save(buffer, format="png"))),
+        photo=_base64(_file(lambda buffer: photo.save(buffer, format="png"))),
         pictures=shown,
+        linked=linked,
         command=command,
         is_gap_large=max(e.pixels.relative_gap, e.layer.relative_gap) > LARGE_GAP,
         version=attrax.__version__,
     )
 
 
-def _png(save: Callable[[io.BytesIO], object]) -> bytes:
+def _file(save: Callable[[io.BytesIO], object]) -> bytes:
     buffer = io.BytesIO()
     save(buffer)
     return buffer.getvalue()

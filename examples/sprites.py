@@ -11,13 +11,17 @@ goes on where it stopped.
 
 import argparse
 import functools
+import json
 import sys
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import attrax
@@ -26,11 +30,12 @@ from attrax import visualise
 
 MODEL = "efficientnet-lite0"
 LAYERS = ("block2", "block6", "block10")
-SIZE = 64
-STEPS = 128
+SIZE = 96
+STEPS = 64
 DECAY = 1.5
-RATE = 0.025
-BATCH_SIZE = 8
+RATE = 0.035
+# Sprites drawn at once: a CPU has its hands full with few, an accelerator not.
+BATCH_SIZE, ACCELERATOR_BATCH_SIZE = 8, 64
 
 
 def prepare(image: jax.Array) -> jax.Array:
@@ -39,18 +44,26 @@ def prepare(image: jax.Array) -> jax.Array:
 
 
 @functools.cache
-def draw(layer: str, size: int = SIZE, steps: int = STEPS) -> visualise.Draw:
-    """How a channel of a layer is drawn.
+def draw(
+    layer: str,
+    size: int = SIZE,
+    steps: int = STEPS,
+    objective: Callable[[jax.Array, Any], jax.Array] = visualise.mean_channel,
+) -> visualise.Draw:
+    """How a unit of a layer is drawn, a channel unless another objective is given.
 
     The outputs of blocks are linear, so that no channel is silent. With less high frequency than in
     photographs (`decay` above 1) shapes come out better than the grid of the strided convolutions.
     """
-    return visualise.sprite(
-        layer,
-        prepare=prepare,
-        parameterisation=visualise.fourier((size, size), decay=DECAY),
-        steps=steps,
-        optimiser=optax.adam(RATE),
+    return attrax.for_cpu(
+        visualise.sprite(
+            layer,
+            prepare=prepare,
+            objective=objective,
+            parameterisation=visualise.fourier((size, size), decay=DECAY),
+            steps=steps,
+            optimiser=optax.adam(RATE),
+        )
     )
 
 
@@ -60,41 +73,65 @@ def number_of_channels(model: attrax.Model, layer: str) -> int:
     return next(found.shape[-1] for found in attrax.layers(model, x) if found.name == layer)
 
 
+def registered(
+    layer: str, folder: Path, *, size: int = SIZE, steps: int = STEPS
+) -> visualise.Spritemap | None:
+    """The spritemap of a layer in the registry `folder`, if one made in this way is there."""
+    if (MODEL, layer, "channel") not in visualise.spritemaps(folder):
+        return None
+    found = visualise.load_spritemap(folder, MODEL, layer)
+    return found if found.recipe == _recipe(size, steps) else None
+
+
 def spritemap(
     model: attrax.Model,
     layer: str,
     folder: Path,
     *,
-    channels: int | None = None,
+    channels: Collection[int] | None = None,
     size: int = SIZE,
     steps: int = STEPS,
     progress: Callable[[int, int], None] | None = None,
 ) -> visualise.Spritemap:
-    """The sprites of the first channels of a layer (None: of all), saved in the registry `folder`.
+    """The sprites of some channels of a layer (None: of all), kept in the registry `folder`.
 
-    A spritemap of these channels that is there already, made in this way, is read.
+    What is there already, made in this way, is read and not drawn again; so more channels than were
+    asked for may come back.
     """
-    count = number_of_channels(model, layer) if channels is None else channels
-    recipe = {"size": size, "steps": steps, "decay": DECAY, "rate": RATE, "seed": 0}
-    if (MODEL, layer, "channel") in visualise.spritemaps(folder):
-        found = visualise.load_spritemap(folder, MODEL, layer)
-        if found.recipe == recipe and len(found.units) == count:
-            return found
-    unfinished = folder / f"{layer}-{count}-{size}-{steps}.npz"
-    folder.mkdir(parents=True, exist_ok=True)
+    wanted = range(number_of_channels(model, layer)) if channels is None else sorted(channels)
+    kept = registered(layer, folder, size=size, steps=steps)
+    missing = [channel for channel in wanted if kept is None or channel not in kept.units]
+    if kept is not None and not missing:
+        return kept
+    recipe = _recipe(size, steps)
+    file = visualise.spritemap_file(folder, MODEL, layer)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Of these channels only: a call for others begins anew.
+    which = zlib.crc32(json.dumps([layer, recipe, missing]).encode())
+    unfinished = file.parent / f"unfinished-{which:08x}.npz"
     images = visualise.sprites(
         draw(layer, size, steps),
         model,
-        jnp.arange(count),
+        jnp.asarray(missing),
         key=jax.random.key(recipe["seed"]),
-        batch_size=BATCH_SIZE,
+        batch_size=BATCH_SIZE if jax.default_backend() == "cpu" else ACCELERATOR_BATCH_SIZE,
         file=unfinished,
         progress=progress,
     )
-    made = visualise.Spritemap(images, MODEL, layer, recipe=recipe)
+    tiles = dict(zip(missing, images, strict=True))
+    if kept is not None:
+        tiles |= dict(zip(kept.units, kept.sprites, strict=True))
+    units = sorted(tiles)
+    made = visualise.Spritemap(
+        np.stack([tiles[unit] for unit in units]), MODEL, layer, units=units, recipe=recipe
+    )
     made.save(folder)
     unfinished.unlink()
     return made
+
+
+def _recipe(size: int, steps: int) -> dict[str, Any]:
+    return {"size": size, "steps": steps, "decay": DECAY, "rate": RATE, "seed": 0}
 
 
 def main() -> None:
@@ -118,7 +155,7 @@ def main() -> None:
             model,
             layer,
             options.out,
-            channels=options.channels,
+            channels=None if options.channels is None else range(options.channels),
             size=options.size,
             steps=options.steps,
             progress=show,

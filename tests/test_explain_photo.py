@@ -64,6 +64,7 @@ def refusal(capsys, tmp_path, *arguments):
             ("--rule", "simpson", "--layer-nodes", "4"),
             "--layer-nodes 4 of --rule simpson: `n` must be odd and at least 3; got 4",
         ),
+        (("--sprite-steps", "-1"), "--sprite-steps: it must be 0 or more; got -1"),
         (("--module", "torch"), "--module: there is no 'torch'; there are linen, nnx"),
         (("--device", "wasm"), "--device: there is no 'wasm'; there are cpu, gpu, tpu"),
         (("--colour", "red"), "unrecognized arguments: --colour red"),
@@ -122,7 +123,7 @@ def test_out_must_be_a_folder(packages, capsys, tmp_path):
 def test_missing_package_is_named_with_its_install_line(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [])
     line = refusal(capsys, tmp_path)
-    assert re.search("packages: .*`skimage`, which is not installed: pip install scikit-im", line)
+    assert re.search(r"packages: .*`[a-z0-9_]+`, which is not installed: pip install [a-z]", line)
 
 
 def test_missing_template_engine_is_named_with_its_install_line(capsys, tmp_path, monkeypatch):
@@ -162,7 +163,7 @@ def test_pictures_are_read_the_right_way_up_and_on_white(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # taken with the camera on its side
     Image.fromarray(pixels).save(tmp_path / "phone.png", exif=exif)
-    image = explain_photo._read_image(tmp_path / "phone.png")
+    image = explain_photo.read_image(tmp_path / "phone.png")
     assert image.size == (40, 60)
     assert image.getpixel((39, 0)) == (255, 0, 0, 255)
     assert image.getpixel((0, 0)) == (255, 255, 255, 255)
@@ -193,6 +194,7 @@ def test_the_whole_job(packages, capsys, tmp_path):
     out = tmp_path / "new" / "out"
     arguments = ["--rule", "midpoint", "--nodes", "2", "--layer-nodes", "2", "--layer", "block15"]
     arguments += ["--against", "cup", "--image", str(photo), "--out", str(out)]
+    arguments += ["--sprite-steps", "0"]
     assert explain_photo.main(arguments) == 0
 
     printed = capsys.readouterr()
@@ -200,7 +202,9 @@ def test_the_whole_job(packages, capsys, tmp_path):
     assert re.search(r"^  cup +0\.015  logit ", printed.out, re.M)
     assert re.search(r"^block15 +\(7, 7, 320\) +float32$", printed.out, re.M)
     assert "the logit of espresso minus the logit of cup, 4.1" in printed.out
-    assert "index.html: 11 pictures in one page" in printed.out.splitlines()[-1]
+    last = printed.out.splitlines()[-1]
+    assert "index.html: 11 pictures in one page" in last
+    assert "leads to semantic_dictionary.html and channel_attribution.html, after" in last
     assert re.search(r"^integrated gradients at block15 \.\.\. [\d.]+ s$", printed.err, re.M)
     # What is printed of a gap is what it says: sum - change, and its share of the change.
     for place in ("the pixels", "block15"):
@@ -214,7 +218,9 @@ def test_the_whole_job(packages, capsys, tmp_path):
     assert re.search(r"^  for cup: #\d+ -[\d.]+  #", printed.out, re.M)
 
     names = {path.name for path in out.iterdir()}
-    assert len(names) == 12
+    linked = {"semantic_dictionary.html", "channel_attribution.html"}
+    assert len(names) == 14
+    assert linked < names
     assert {"index.html", "four_panel.png", "mask.png", "channel_comparison.png"} < names
     assert sorted(tmp_path.iterdir()) == [photo, tmp_path / "new"]
     for file in out.glob("*.png"):
@@ -231,6 +237,12 @@ def test_the_whole_job(packages, capsys, tmp_path):
     assert all(image["src"].startswith("data:image/png;base64,") for image in images)
     assert all(len(image["alt"]) > 20 for image in images)
     assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
+    assert {attributes["href"] for tag, attributes in page.tags if tag == "a"} == linked
+    for file in linked:
+        found = (out / file).read_text(encoding="utf-8")
+        assert "&lt;b&gt;&amp;cup.png, cropped" in found
+        assert ">no picture<" in found  # no sprites were asked for
+        assert "http" not in re.sub(r"base64,[\w+/=]+", "", found).replace("http-equiv", "")
     assert "http" not in re.sub(r"base64,[\w+/=]+", "", source)
     assert str(tmp_path) not in source
 
@@ -257,13 +269,53 @@ def test_page_of_a_layer_without_positions():
         layer=report.Attribution("classifier", "midpoint", 2, values, 1.0, -0.625),
         channel_rule="riemann_left(100)",
         channels={"Linear": values},
+        activation=values,
+        sprites={1: np.zeros((4, 4, 3), np.uint8)},
+        view=pixels,
         steps=np.array([0.0, 1.0]),
         points=np.stack([0 * pixels, pixels]),
         layers=attrax.Layers([attrax.Layer("classifier", (3,), "float32")]),
     )
     pictures = report.pictures(explanation)
     assert "layer_map.png" not in {picture.file for picture in pictures}
-    page = report.page(explanation, pictures, "python it.py")
+    linked = report.pages(explanation)
+    assert [(found.file, len(found.sprites)) for found in linked] == [
+        ("channel_attribution.html", 1)
+    ]
+    page = report.page(explanation, pictures, linked, "python it.py")
     assert "classifier" in page
     assert "62.5 %" in page
     assert "take more nodes" in page
+
+
+def test_channels_that_need_a_sprite():
+    activation = np.zeros((1, 2, 20))
+    activation[0, 0, [3, 5, 7, 9]] = 4.0, 3.0, 2.0, 1.0
+    activation[0, 1, [3, 6, 8, 10]] = 1.0, 2.0, 3.0, 4.0
+    assert report.shown_channels(activation, {}) == [3, 5, 6, 7, 8, 9, 10]
+    values = np.arange(20.0)
+    ends = [*range(6), *range(14, 20)]
+    assert report.shown_channels(values, {"Linear": values}) == ends
+    assert report.shown_channels(values, {"a": values, "b": -values}) == ends
+
+
+@pytest.mark.soak
+def test_sprites_are_drawn_once_and_shown(packages, capsys, tmp_path):
+    arguments = ["--rule", "midpoint", "--nodes", "2", "--layer-nodes", "2", "--layer", "block2"]
+    arguments += ["--sprite-steps", "2", "--out", str(tmp_path)]
+    assert explain_photo.main(arguments) == 0
+    printed = capsys.readouterr()
+    assert re.search(r"^sprites of block2, \d+ to draw \.\.\. [\d.]+ s$", printed.err, re.M)
+    assert (tmp_path / "sprites" / "efficientnet-lite0" / "block2.channel.png").exists()
+    files = ("semantic_dictionary.html", "channel_attribution.html")
+    pages = {file: (tmp_path / file).read_bytes() for file in files}
+    for page in pages.values():
+        assert b">no picture<" not in page
+        assert len(page) < 3e6
+    index = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert index.count('alt=""') == 12  # six sprites beside each link
+
+    assert explain_photo.main(arguments) == 0
+    assert "sprites of" not in capsys.readouterr().err
+    for file, page in pages.items():
+        assert (tmp_path / file).read_bytes() == page

