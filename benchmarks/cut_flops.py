@@ -26,10 +26,10 @@ def flops(fn: Callable[..., Any], *args: Any) -> float:
     return float(costs["flops"])
 
 
-def depth(net: network.Network, at: str) -> float:
+def depth(model: attrax.Model, x: jax.Array, at: str) -> float:
     """The share of the forward pass's operations that lie upstream of a layer."""
-    z, tail = attrax.cut(net.model, net.pictures[0], at=at)
-    whole = flops(lambda model, x: model(x), net.model, net.pictures[0])
+    z, tail = jax.eval_shape(lambda model, x: attrax.cut(model, x, at=at), model, x)
+    whole = flops(lambda model, x: model(x), model, x)
     return 1 - flops(lambda tail, z: tail(z), tail, z) / whole
 
 
@@ -74,7 +74,7 @@ def run(quick: bool = False) -> list[Table]:
     rows = []
     for block in range(1, 16, 6) if quick else range(16):
         at = f"block{block}"
-        d = depth(net, at)
+        d = depth(net.model, net.pictures[0], at)
         cut, perturbed = (node(net, at) / whole for node in (cut_node, perturbed_node))
         rows.append([at, d, cut, 2 * (1 - d), cut / (2 * (1 - d)), perturbed, perturbed / cut])
     return [

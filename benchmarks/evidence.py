@@ -16,7 +16,6 @@ import numpy as np
 import attrax
 from attrax import metrics, paths, scores
 
-from . import shifted
 from .maps import BLUR, SIZE, Effort, Method, Seen
 
 PATCH = 14
@@ -57,7 +56,7 @@ def program(method: Method, module: nn.Module) -> Program:
 
         return jax.lax.map(one, (photos, fresh))
 
-    return jax.jit(run)
+    return jax.jit(attrax.for_cpu(run))
 
 
 def walk(variables: Any) -> tuple[str, ...]:
@@ -212,15 +211,14 @@ def load() -> tuple[nn.Module, Any, jax.Array, jax.Array]:
 
 def measure(effort: Effort, chosen: dict[str, Method]) -> Measured:
     """Explain the photographs, and judge the maps."""
-    original, variables, xs, labels = load()
-    module = shifted.shifted(original)
-    model = attrax.from_linen(module, variables)
+    module, variables, xs, labels = load()
+    model = attrax.for_cpu(attrax.from_linen(module, variables))
     n, size = effort.photos, effort.randomised
     for_methods, for_networks, for_rankings = jax.random.split(jax.random.key(0), 3)
     xs = xs[:n]
     photos = Photos(xs, labels[:n], jax.random.split(for_methods, n), jnp.arange(n))
     blurred = jax.vmap(lambda x: paths.blur(BLUR)(x)(0.0))(xs)
-    fresh = jax.jit(lambda keys: jax.lax.map(lambda key: original.init(key, xs[0]), keys))(
+    fresh = jax.jit(lambda keys: jax.lax.map(lambda key: module.init(key, xs[0]), keys))(
         jax.random.split(for_networks, size)
     )
 

@@ -39,7 +39,7 @@ import numpy as np
 
 import attrax
 
-from . import evidence, shifted
+from . import evidence
 from .evidence import Evidence, Interval, Measured, interval, mean_of
 from .maps import BLUR, Effort, Method, methods
 from .report import Claim, Table, main
@@ -229,8 +229,8 @@ def randomised_table(effort: Effort, chosen: dict[str, Method], found: Measured)
 
 def gaps_table() -> Table:
     """The completeness gap by the number of nodes."""
-    original, variables, xs, labels = evidence.load()
-    model = attrax.from_linen(shifted.shifted(original), variables)
+    module, variables, xs, labels = evidence.load()
+    model = attrax.for_cpu(attrax.from_linen(module, variables))
     xs, labels = xs[:GAP_PHOTOS], labels[:GAP_PHOTOS]
     rules = {(name, n): make(n) for name, (make, counts) in RULES.items() for n in counts}
     nodes = np.concatenate([np.asarray(rule.nodes) for rule in rules.values()])

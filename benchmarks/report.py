@@ -3,10 +3,10 @@
 import argparse
 import json
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import timing
 
@@ -47,6 +47,7 @@ class Table:
     claims: Sequence[Claim] = ()
     notes: Sequence[str] = ()
     raw: dict[str, Any] = field(default_factory=dict)
+    benchmark: str = ""
 
     def cells(self) -> list[list[str]]:
         """The headings and rows as text; what was not measured is a dash."""
@@ -101,30 +102,107 @@ def heading(environment: dict[str, Any]) -> str:
     on = f"{e['processor']}, {e['cores']} cores, {e['memory_gib']} GiB, {e['system']}"
     if e["backend"] != "cpu":
         on = f"{e['device']}; {on}"
-    load = f"load average at the start {e['load']}"
+    threads = "1 thread" if e["threads"] == 1 else f"{e['threads']} threads"
+    load = f"{threads} for every side; load average at the start {e['load']}"
     if "load_at_end" in e:
         load += f", at the end {e['load_at_end']}"
+    if "share" in e:
+        load += f"; that thread had its core for {100 * e['share']:.1f} % of the time measured"
     busy = "The machine was busy: the times are not a record." if timing.is_busy(e) else ""
-    names = ("python", "attrax", "jax", "jaxlib", "flax", "numpy", "torch", "captum")
-    versions = ", ".join(f"{name} {e[name] or 'not installed'}" for name in names)
+    names = timing.PACKAGES
+    versions = ", ".join(f"{name} {e[name] or 'not installed'}" for name in ("python", *names))
     lines = f"{e['date']}: {on}; {load}.", f"{versions}.", busy
     return "\n".join(textwrap.fill(line, WIDTH) for line in lines if line)
 
 
+def claims(tables: Sequence[Table]) -> str:
+    """How many claims hold, and those that do not, for the top of a record."""
+    found = [(table, claim) for table in tables for claim in table.claims]
+    missed = [f"- {table.title}: {claim}" for table, claim in found if not claim.holds]
+    held = f"{len(found) - len(missed)} of {len(found)} claims hold."
+    return "\n".join([held, *(["Missed:", "", *missed] if missed else [])]) + "\n"
+
+
+# --------------------------------------------------------------------------------- a record
+
+
+class Record(NamedTuple):
+    """What was measured in one environment, in one run or in several."""
+
+    environment: dict[str, Any]
+    tables: list[Table]
+
+
+def stored(stem: Path) -> Record | None:
+    """What `stem.json` holds."""
+    path = stem.with_name(stem.name + ".json")
+    if not path.exists():
+        return None
+    document = json.loads(path.read_text("utf-8"))
+    return Record(document["environment"], [_table(data) for data in document["tables"]])
+
+
+def joined(old: Record, new: Record) -> Record:
+    """The tables of both, those of the new one in place of equal names.
+
+    Raises:
+        ValueError: the machine or the versions differ.
+    """
+    if apart := timing.differences(old.environment, new.environment):
+        raise ValueError(f"The record was made elsewhere: {apart}. Name another with --out.")
+    tables = {table.name: table for table in (*old.tables, *new.tables)}
+    loads = ("load", "load_at_end")
+    highest = {
+        name: max(r.environment.get(name) or 0 for r in (old, new))
+        for name in loads
+        if any(name in r.environment for r in (old, new))
+    }
+    return Record(new.environment | highest, list(tables.values()))
+
+
+def share_of_core(tables: Sequence[Table]) -> float | None:
+    """The processor time of everything that was timed, over the time on the clock."""
+    found = [pair for table in tables for pair in _measured(table.raw)]
+    return sum(cpu for _, cpu in found) / sum(wall for wall, _ in found) if found else None
+
+
+def _measured(raw: Any) -> Iterator[tuple[float, float]]:
+    if isinstance(raw, dict):
+        if {"median", "cpu"} <= set(raw):
+            yield raw["median"], raw["cpu"]
+        for value in raw.values():
+            yield from _measured(value)
+
+
 def save(stem: Path, environment: dict[str, Any], tables: Sequence[Table]) -> None:
     """Write `stem.json` and `stem.md`."""
+    if environment["threads"] == 1 and (share := share_of_core(tables)):
+        environment = environment | {"share": round(share, 4)}
     stem.parent.mkdir(parents=True, exist_ok=True)
     document = {"environment": environment, "tables": [_plain_data(table) for table in tables]}
     stem.with_name(stem.name + ".json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
-    parts = ["# Benchmarks\n", heading(environment) + "\n", *map(markdown, tables)]
-    stem.with_name(stem.name + ".md").write_text("\n".join(parts), "utf-8")
+    head = "# Benchmarks\n", heading(environment) + "\n", claims(tables)
+    stem.with_name(stem.name + ".md").write_text(
+        "\n".join([*head, *map(markdown, tables)]), "utf-8"
+    )
 
 
 def _plain_data(table: Table) -> dict[str, Any]:
     data = asdict(table)
     data["columns"] = [heading for heading, _ in table.columns]
+    data["formats"] = [spec for _, spec in table.columns]
     data["claims"] = [asdict(claim) | {"holds": claim.holds} for claim in table.claims]
     return data
+
+
+def _table(data: dict[str, Any]) -> Table:
+    data = dict(data)
+    columns = zip(data.pop("columns"), data.pop("formats"), strict=True)
+    claims = [
+        Claim(**{name: value for name, value in claim.items() if name != "holds"})
+        for claim in data.pop("claims")
+    ]
+    return Table(columns=list(columns), claims=claims, **data)
 
 
 def main(run: Callable[[bool], list[Table]], description: str | None) -> None:

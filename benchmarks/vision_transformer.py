@@ -1,4 +1,4 @@
-"""A vision transformer of any size, in plain Flax NNX, for one picture."""
+"""Transformers of any size, in plain Flax NNX, for one example."""
 
 import jax
 import jax.numpy as jnp
@@ -33,12 +33,13 @@ class Block(nnx.Module):
 
 
 class VisionTransformer(nnx.Module):
-    """Logits of one picture `(size, size, 3)`, from the mean of its tokens."""
+    """Logits of one picture `(size, size, channels)`, from the mean of its tokens."""
 
     def __init__(
         self,
         *,
         size: int = 32,
+        channels: int = 3,
         patch: int = 4,
         width: int = 128,
         depth: int = 4,
@@ -47,7 +48,7 @@ class VisionTransformer(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.patch = patch
-        self.embed = nnx.Linear(3 * patch**2, width, rngs=rngs)
+        self.embed = nnx.Linear(channels * patch**2, width, rngs=rngs)
         positions = jax.random.normal(rngs.params(), ((size // patch) ** 2, width))
         self.positions = nnx.Param(positions / 50)
         self.blocks = nnx.List([Block(width, heads, rngs=rngs) for _ in range(depth)])
@@ -55,9 +56,30 @@ class VisionTransformer(nnx.Module):
         self.head = nnx.Linear(width, classes, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        side, p = x.shape[0] // self.patch, self.patch
-        patches = x.reshape(side, p, side, p, 3).swapaxes(1, 2).reshape(side * side, -1)
+        side, p, channels = x.shape[0] // self.patch, self.patch, x.shape[-1]
+        patches = x.reshape(side, p, side, p, channels).swapaxes(1, 2).reshape(side * side, -1)
         x = self.embed(patches) + self.positions[...]
         for block in self.blocks:
             x = block(x)
         return self.head(self.norm(x).mean(axis=0))
+
+
+class ScannedTransformer(nnx.Module):
+    """Logits of embedded tokens `(tokens, width)`, by one block under a scan over its layers."""
+
+    def __init__(self, *, width: int, depth: int, heads: int, classes: int, rngs: nnx.Rngs):
+        @nnx.split_rngs(splits=depth)
+        @nnx.vmap(in_axes=0, out_axes=0)
+        def stacked(rngs: nnx.Rngs) -> Block:
+            return Block(width, heads, rngs=rngs)
+
+        self.layers = stacked(rngs)
+        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.head = nnx.Linear(width, classes, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry)
+        def through(block: Block, x: jax.Array) -> jax.Array:
+            return block(x)
+
+        return self.head(self.norm(through(self.layers, x)).mean(axis=0))

@@ -14,7 +14,7 @@ import pytest
 import attrax
 import pretrained
 from attrax import metrics, quadrature, scores
-from benchmarks import evidence, faithfulness, shifted
+from benchmarks import evidence, faithfulness
 from benchmarks.maps import LAST_CONVOLUTION
 
 DOG, CAT = "bull mastiff", "tiger cat"
@@ -38,7 +38,7 @@ def network():
 def model(network):
     """The same network, several times as fast on a CPU."""
     module, variables = network
-    return attrax.from_linen(shifted.shifted(module), variables)
+    return attrax.for_cpu(attrax.from_linen(module, variables))
 
 
 @pytest.fixture(scope="module")
@@ -170,15 +170,15 @@ def test_grad_cam_behind_a_mean_is_the_class_activation_map(network, model):
 def test_explanations_fall_apart_as_parameters_are_replaced(network):
     module, variables = network
     photos = or_skip(pretrained.labelled_photos)[:4]
-    shift = shifted.shifted(module)
     order = evidence.walk(variables)
 
     @jax.jit
+    @attrax.for_cpu
     def similarities(variables, x, label, key):
         fresh = module.init(key, x)
 
         def explain(variables):
-            model = attrax.from_linen(shift, variables)
+            model = attrax.from_linen(module, variables)
             fn = lambda x: scores.logit(label)(model(x))  # noqa: E731
             return attrax.positions(attrax.gradient_times_input(fn, x))
 
@@ -251,23 +251,6 @@ def test_the_names_of_the_document_exist():
 
 
 # ------------------------------------------------------------------------- what all of it rests on
-
-
-@pytest.mark.parametrize(("size", "kernel", "stride"), [(7, 3, 1), (8, 3, 2), (9, 5, 2), (7, 5, 1)])
-def test_shifts_are_the_depthwise_convolution(size, kernel, stride):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(1, size, size, 4)).astype(np.float32)
-    weights = rng.normal(size=(kernel, kernel, 4)).astype(np.float32)
-    expected = jax.lax.conv_general_dilated(
-        x,
-        weights[:, :, None],
-        (stride, stride),
-        "SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=4,
-    )
-    found = jax.jit(shifted.depthwise, static_argnums=2)(x, weights, stride)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_the_walk_goes_from_the_output_to_the_input(network):
