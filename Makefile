@@ -30,7 +30,7 @@ test: .venv/dev
 	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: .venv/soak
-	.venv/bin/python -m pytest -m soak --durations=5 $(ARGS)
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m soak --durations=10 $(ARGS)
 
 lint: .venv/dev
 	.venv/bin/ruff format --check .
