@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from . import _certified_engine as engine
+from . import _certified_estimates as estimates
 from . import _checks
 from ._conductance import Split, flow
 from ._gradient import gradient
@@ -42,9 +43,9 @@ def certified_integrated_gradients(
     the estimate meets the tolerance or `max_evaluations` are spent. No evaluation is made twice.
 
     The estimate comes from the gradients at the nodes themselves. Not from the completeness gap:
-    entries that are wrong with opposite signs leave no gap. It is `min(J, S + J s^(7/5))`: S is the
-    error if the gradient is smooth, J if it jumps between nodes, and s, the share of J that the
-    last refinement has confirmed, tells which it is. `docs/tolerance.md` has the formulas, and how
+    entries that are wrong with opposite signs leave no gap. It is
+    `J min(1, S / J)^(1 - sqrt(s))`: S is the error if the gradient is smooth, J if it jumps between
+    nodes, and s, the share of J that the last refinement has confirmed, tells which it is. `docs/tolerance.md` has the formulas, and how
     often they hold. An estimate is no bound.
 
     Examples that have converged cost nothing more: those that have not are brought together, and
@@ -60,7 +61,8 @@ def certified_integrated_gradients(
         *aux: further arguments of `fn`, pytrees of arrays with the same leading axis: labels,
             masks, a batched tail.
         tolerance: largest relative error, in the sum of magnitudes; a number, or one for each
-            example, `(N,)`. It may be traced: one compiled program serves all tolerances.
+            example, `(N,)`. It may be traced: one compiled program serves all tolerances. Nothing
+            converges to a traced one below what the dtype of `xs` can hold.
         path: `path(x, baseline) -> (t -> point)`. It is called with arrays of float32 or wider.
         max_evaluations: the most gradients of one example, at least 9. Memory holds 65 attributions
             of each example (33 below 65), and this many of those whose intervals are being halved,
@@ -163,7 +165,7 @@ def certified_conductance(
         z, tail = split(x)
         return score(tail(z), *others)
 
-    like = jax.eval_shape(jax.vmap(lambda x: split(x)[0]), xs)
+    like = jax.eval_shape(jax.vmap(lambda x: _checks.floating(split(x)[0], "z")), xs)
     return _certified(
         integrand, fn, xs, baselines, aux, tolerance, max_evaluations, batch_size, like=like
     )
@@ -183,7 +185,8 @@ def _certified(
     """The integrals for examples `(x, baseline, aux)`, checked, and what is to be known of them."""
     baselines = _checks.baseline_like(baselines, xs)
     size = _leading(xs, (baselines, aux))
-    tolerances = _tolerances(tolerance, size, xs)
+    coarsest = max(estimates.rounding(leaf.dtype) for leaf in jax.tree.leaves((xs, like)))
+    tolerances = _tolerances(tolerance, size, 2 * coarsest, tree_dtype(xs))
     batch = xs, baselines, jax.tree.map(jnp.asarray, aux)
     found = engine.integrate(
         integrand,
@@ -193,12 +196,13 @@ def _certified(
         batch_size=_checks.count(batch_size, "batch_size"),
     )
     value = cast_like(found.value, like)
+    error = jnp.maximum(found.error, coarsest)
     return Certified(
         value=value,
-        error_estimate=found.error,
+        error_estimate=error,
         completeness_gap=_gaps(fn, value, batch, batch_size),
         evaluations=found.evaluations,
-        converged=(found.error <= tolerances) & jnp.isfinite(found.error),
+        converged=(error <= tolerances) & (2 * coarsest <= tolerances) & jnp.isfinite(error),
     )
 
 
@@ -229,17 +233,15 @@ def _leading(xs: PyTree, others: PyTree) -> int:
     return size
 
 
-def _tolerances(tolerance: Any, size: int, xs: PyTree) -> Array:
+def _tolerances(tolerance: Any, size: int, least: float, dtype: Any) -> Array:
     if jnp.shape(tolerance) not in ((), (size,)):
         raise ValueError(
             f"`tolerance` must be one number, or one for each of the {size} examples; got shape "
             f"{jnp.shape(tolerance)}."
         )
-    narrowest = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(xs))
-    least = 8 * narrowest
     if not isinstance(tolerance, Tracer) and not np.all(np.asarray(tolerance) >= least):
         raise ValueError(
-            f"`tolerance` must be at least {least:.1e}, what the dtype of `xs` can hold; "
-            f"got {tolerance}."
+            f"`tolerance` must be at least {least:.1e}, what the dtypes of `xs` and of the result "
+            f"can hold; got {tolerance}."
         )
-    return jnp.broadcast_to(jnp.asarray(tolerance, tree_dtype(xs)), (size,))
+    return jnp.broadcast_to(jnp.asarray(tolerance, dtype), (size,))

@@ -97,16 +97,18 @@ def jump_moves(times: Array, rows: PyTree) -> PyTree:
 def combined(fine: Assessed, coarse: Assessed) -> Array:
     """The error of the finer of two nested rules, relative to the size of its value.
 
-    `min(J, S + J s^(7/5)) / ||A||_1` with `s = min(1, ||A - A'||_1 / J')`
+    `J min(1, S / J)^(1 - sqrt(s)) / ||A||_1` with `s = min(1, ||A - A'||_1 / J')`
 
     S and J are the two models, primes belong to the coarser rule. s says how much of the error that
-    jumps would have made there was really made: near 1 where there are jumps, small where the
-    coarser rule was already much better than the model of jumps would have it.
+    jumps would have made there was really made: near 1 where there are jumps, and the error is J;
+    small where the coarser rule was already much better than the model of jumps would have it, and
+    the error is S. Between the two it is their weighted geometric mean.
     """
     apart = magnitude(jax.tree.map(jnp.subtract, fine.value, coarse.value))
     unguarded = coarse.jumps / JUMP_SAFETY
     share = jnp.minimum(1, jnp.where(apart == 0, 0, apart / _not_zero(unguarded, apart)))
-    error = jnp.minimum(fine.jumps, fine.spectral + fine.jumps * share ** (7 / 5))
+    smooth = jnp.minimum(1, fine.spectral / _not_zero(fine.jumps, 1.0))
+    error = fine.jumps * smooth ** (1 - jnp.sqrt(share))
     return relative(error, fine.value)
 
 

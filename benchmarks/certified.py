@@ -408,7 +408,7 @@ STOPS = {
     "smooth model S alone": lambda level, before: level.spectral / level.size,
     "jump model J alone": lambda level, before: level.jumps / level.size,
     "min(J, S)": lambda level, before: np.minimum(level.jumps, level.spectral) / level.size,
-    "min(J, S + J s^(7/5))": lambda level, before: level.combined,
+    "J min(1, S/J)^(1 - sqrt(s))": lambda level, before: level.combined,
 }
 
 
