@@ -17,6 +17,7 @@ BENCHMARKS = (
     "layers",
     "conductance",
     "targets",
+    "masks",
     "tolerance",
     "sprites",
     "prior_memory",

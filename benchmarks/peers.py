@@ -100,6 +100,14 @@ class Captum:
 
         return step
 
+    def probabilities(self, xs: np.ndarray) -> np.ndarray:
+        """Of a batch of examples, without gradients."""
+        batch = self.torch.from_numpy(xs).to(self.device)
+        if self.subject.is_convolutional:
+            batch = batch.movedim(-1, 1)
+        with self.torch.no_grad():
+            return self.torch.softmax(self.module(batch), -1).cpu().numpy()
+
     def _attribute(self, method: Any, nodes: int, k: int, **options: Any) -> np.ndarray:
         """In the same chunks as attrax: Captum's default, all nodes at once, is slower on CPUs."""
         settings = {
