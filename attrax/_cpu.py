@@ -17,6 +17,9 @@ def for_cpu(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     `for_cpu(fn)(*args) = fn(*args)` to rounding, and so are all derivatives
 
+    That is for finite values. Of an infinite one Winograd's convolution makes NaN, and the phases
+    of few features make NaN of its neighbours too: they take differences, and products with zeros.
+
     XLA's CPU backend runs some equations far below the speed of the machine. Where `fn` is traced
     they are replaced, inside of loops, branches and nested compiled functions too:
 

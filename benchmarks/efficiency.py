@@ -29,16 +29,16 @@ class Forward(NamedTuple):
 
 
 def forwards(subject: Subject) -> dict[str, Forward]:
-    """Forward passes of one row, and of as many as the attribution has at once; alone, looped.
+    """Forward passes of one row and of more, up to all of the attribution; alone, and looped.
 
     On some devices one is much faster than the other, and a loop over chunks must not look good for
     that.
     """
-    chunk, nodes = subject.batch_size, subject.nodes
+    nodes = subject.nodes
     rewrite = attrax.for_cpu if subject.is_convolutional else lambda fn: fn
     # Neither zeros nor the same row many times: both can be faster than real data.
     noise = jax.random.uniform(jax.random.key(0), (nodes, *[1] * subject.xs[0].ndim))
-    rows = subject.xs[0] * noise
+    rows = subject.xs[:1] * noise
 
     def forward(program: Callable[..., Any], xs: jax.Array) -> Forward:
         executable, _ = timing.compiled(rewrite(program), subject.model, xs)
@@ -46,10 +46,14 @@ def forwards(subject: Subject) -> dict[str, Forward]:
 
     alone = lambda model, xs: jax.vmap(model)(xs)  # noqa: E731
     looped = lambda size, model, xs: jax.lax.map(model, xs, batch_size=size)  # noqa: E731
+    sizes = [1 << i for i in range(nodes.bit_length())]
     return {
-        "1 alone": forward(alone, rows[:1]),
-        f"{chunk} alone": forward(alone, rows[:chunk]),
-        f"{chunk} in a loop": forward(functools.partial(looped, chunk), rows),
+        **{f"{size} alone": forward(alone, rows[:size]) for size in sizes},
+        **{
+            f"{size} in a loop": forward(functools.partial(looped, size), rows)
+            for size in sizes
+            if 1 < size < nodes
+        },
     }
 
 
@@ -80,9 +84,10 @@ def table(key: str, quick: bool) -> Table:
         title=f"Against the limit: {figures[0]}",
         caption=(
             "Integrated gradients at the input; on CPUs, convolutions are rewritten by `for_cpu`, "
-            "in the forward passes, too. Seconds: median. Forward: a row of the best of the "
-            "batches and loops. eta: rows x 2 x forward over the seconds: above 1 where a backward "
-            "pass is faster than the forward one, below 1 where it is slower."
+            "in the forward passes, too. Seconds: median. Forward: a row of the best of batches of "
+            "1, 2, 4, ... rows, at most the nodes, alone or in a loop. eta: rows x 2 x forward "
+            "over the seconds: above 1 where a backward pass is faster than the forward one, below "
+            "1 where it is slower."
         ),
         columns=[
             ("", ""),

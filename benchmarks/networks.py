@@ -301,7 +301,7 @@ def efficientnet() -> Subject:
         net.pictures,
         jnp.asarray(np.asarray(net.targets)),
         nodes=16,
-        layers=("block5", "block10", "block14"),
+        layers=("block8", "block12", "block14"),
         is_convolutional=True,
     )
 

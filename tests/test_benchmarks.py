@@ -13,8 +13,17 @@ from flax import linen as nn
 
 import attrax
 from benchmarks import __main__ as command
+from benchmarks import (
+    comparison,
+    efficiency,
+    memory,
+    networks,
+    plots,
+    report,
+    timing,
+    tolerance,
+)
 from benchmarks import input as at_input
-from benchmarks import memory, networks, plots, report, timing, tolerance
 from benchmarks.report import Claim, Record, Table
 
 MACHINE = {"processor": "P", "cores": 2, "threads": 1, "memory_gib": 1.0, "system": "S"}
@@ -118,6 +127,35 @@ def test_the_loop_by_hand_computes_what_attrax_does():
     subject = networks.Subject("dense", cubed, {}, xs, jnp.array([2, 0]), nodes=16, layers=())
     ours, hand = (jax.jit(make(subject)) for make in (at_input.by_attrax, at_input.by_hand))
     np.testing.assert_allclose(ours(*subject.args(1)), hand(*subject.args(1)), rtol=1e-5)
+
+
+def of_a_dense_layer():
+    rng = np.random.default_rng(0)
+    weights, xs = (jnp.asarray(rng.normal(size=(n, 4)), jnp.float32) for n in (3, 2))
+    model = attrax.as_model(jax.tree_util.Partial(jnp.dot, weights))
+    return networks.Subject("dense", model, {}, xs, jnp.array([2, 0]), nodes=8, layers=())
+
+
+def test_a_step_finds_its_arguments_ready():
+    """What takes an example out of an array is not timed."""
+    subject = of_a_dense_layer()
+    examples = list(subject.xs)
+    step = comparison.compiled(lambda model, x, _: model(x), subject._replace(xs=examples)).step
+    expected = [subject.model(x) for x in subject.xs]
+    examples.clear()
+    for k in range(3):
+        np.testing.assert_allclose(step(k), expected[k % 2], rtol=1e-6)
+
+
+def test_the_limit_is_that_of_the_best_of_many_batches():
+    passes = efficiency.forwards(of_a_dense_layer())
+    batches = {f"{rows} alone": rows for rows in (1, 2, 4, 8)}
+    loops = dict.fromkeys(("2 in a loop", "4 in a loop"), 8)
+    assert {form: found.rows for form, found in passes.items()} == batches | loops
+    whole = passes["8 alone"].step(0)
+    assert whole.shape == (8, 3) and len(np.unique(whole)) == whole.size
+    for found in passes.values():
+        np.testing.assert_allclose(found.step(0), whole[: found.rows], rtol=1e-5)
 
 
 def test_the_fewest_nodes_are_those_that_nearly_all_examples_meet():

@@ -182,6 +182,30 @@ def test_rounding_is_that_of_another_order_of_the_sum():
     assert error(attrax.for_cpu(three_by_three)) < 2e-6
 
 
+def test_products_are_as_wide_as_what_comes_out():
+    x, kernel = normal(4, 8, 8, 64).astype("float32"), normal(3, 3, 64, 64).astype("float32")
+    wide = lambda x, kernel: lax.conv_general_dilated(  # noqa: E731
+        x,
+        kernel,
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        preferred_element_type=jnp.float64,
+    )
+    found, expected = jax.jit(attrax.for_cpu(wide))(x, kernel), wide(x, kernel)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
+
+
+def test_values_that_are_not_finite():
+    """Winograd's convolution leaves them where they were, though some as NaN."""
+    x, kernel = normal(4, 8, 8, 64).at[0, 4, 4, 0].set(jnp.inf), normal(3, 3, 64, 64)
+    found, expected = jax.jit(attrax.for_cpu(three_by_three))(x, kernel), three_by_three(x, kernel)
+    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
+    assert np.isinf(expected).any() and np.isnan(found).any()
+    finite = np.isfinite(expected)
+    np.testing.assert_allclose(found[finite], expected[finite], rtol=0, atol=1e-11)
+
+
 def test_what_was_equal_in_a_flat_region_stays_equal():
     """So that the maximum of a window is the first of its equal values, as before."""
     kernel = normal(3, 3, 64, 64).astype("float32")
@@ -228,6 +252,12 @@ def test_max_pooling_and_which_of_equal_values_keeps_the_gradient(window, stride
         np.testing.assert_allclose(found(values), expected, rtol=0, atol=1e-12)
         assert primitives(found, values)["select_and_scatter_add"] == 0
         assert primitives(gradient, values)["select_and_scatter_add"] == 1
+
+
+def test_max_pooling_that_leaves_nothing():
+    pool = jax.grad(lambda x: nn.max_pool(x, (3, 3), (2, 2), "VALID").sum())
+    x = normal(1, 2, 2, 3)
+    np.testing.assert_array_equal(jax.jit(attrax.for_cpu(pool))(x), np.zeros((1, 2, 2, 3)))
 
 
 class Network(nn.Module):
@@ -367,6 +397,32 @@ def test_other_dtypes_keep_theirs():
     assert found.dtype == jnp.bfloat16
     exact = conv(x).astype("float32")
     np.testing.assert_allclose(found.astype("float32"), exact, atol=2e-2 * float(abs(exact).max()))
+
+
+@pytest.mark.parametrize("preferred", [None, "float32"])
+@pytest.mark.parametrize(
+    ("kernel", "spacing", "groups"),
+    [((3, 3, 1, 4), (1, 1), 4), ((1, 2, 4, 6), (3, 2), 1)],
+    ids=["depthwise", "phases without a point"],
+)
+def test_under_strict_promotion(kernel, spacing, groups, preferred):
+    x, kernel = (normal(*shape).astype(jnp.bfloat16) for shape in ((1, 5, 4, 4), kernel))
+    conv = lambda x, kernel: lax.conv_general_dilated(  # noqa: E731
+        x,
+        kernel,
+        (1, 1),
+        ((1, 1), (1, 1)),
+        spacing,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+        preferred_element_type=preferred,
+    )
+    expected = jax.jit(conv)(x, kernel)
+    with jax.numpy_dtype_promotion("strict"):
+        found = jax.jit(attrax.for_cpu(conv))(x, kernel)
+    assert found.dtype == expected.dtype == (preferred or jnp.bfloat16)
+    found, expected = found.astype("float32"), expected.astype("float32")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-2 * np.abs(expected).max())
 
 
 def test_sums_are_kept_in_float32():

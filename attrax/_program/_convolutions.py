@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from .._types import wide_dtype
 from . import _winograd
 from ._equations import Env, bodies_of, input_avals, like, open_jaxpr, trace, with_bodies
 from ._pooling import max_pool_gradient
@@ -110,7 +111,7 @@ def _convolution(eqn: Any) -> Rewrite | None:
         if math.prod(window.kernel) > _MOST_POINTS:
             return None
         # Sums in float32 or wider, as XLA keeps them; `change` casts to the dtype of the output.
-        wide = functools.partial(jnp.asarray, dtype=jnp.promote_types(out.dtype, np.float32))
+        wide = functools.partial(jnp.asarray, dtype=wide_dtype(out.dtype))
         inner = lambda x, k: _shifted_products(wide(x), _fixed(wide(k)), window, groups)  # noqa: E731
     elif groups > 1:
         return None
@@ -118,7 +119,7 @@ def _convolution(eqn: Any) -> Rewrite | None:
         inner = lambda x, k: _product(x, k, window, p)  # noqa: E731
     elif has_phases(window):
         inner = lambda x, k: _by_phases(x, k, window, p)  # noqa: E731
-    elif _winograd_pays(window, lhs.shape[dims.lhs_spec[0]], features, {lhs.dtype, rhs.dtype}):
+    elif _winograd_pays(window, lhs.shape[dims.lhs_spec[0]], features, {lhs.dtype, out.dtype}):
         inner = lambda x, k: _winograd.convolution(  # noqa: E731
             x, k, window.low, window.out, p["precision"]
         )
@@ -293,7 +294,8 @@ def _by_phases(x: Any, kernel: Any, window: Window, p: Any) -> Any:
     found = []
     for phase in phases:
         if 0 in phase.points:
-            found.append(jnp.zeros((x.shape[0], *counts, features), x.dtype))
+            dtype = p["preferred_element_type"] or x.dtype
+            found.append(jnp.zeros((x.shape[0], *counts, features), dtype))
             continue
         part = _fixed(part_of(kernel, phase, window))
         found.append(_plain(x, part, [-s for s in phase.start], counts, p))

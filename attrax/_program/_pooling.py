@@ -28,6 +28,8 @@ def max_pool_gradient(eqn: Any) -> Callable[..., Any] | None:
     if math.prod(p["window_dimensions"]) > _MOST_POINTS:
         return None
     source, operand = (v.aval for v in eqn.invars)
+    if 0 in source.shape:
+        return None
     ones = (1,) * operand.ndim
     window = Window(
         kernel=tuple(p["window_dimensions"]),
