@@ -216,7 +216,8 @@ def _halved(
         mesh = _mesh(tolerances.dtype, rows, evaluated, most, together)
 
         def unfinished(mesh: _Mesh) -> Array:
-            return (mesh.error > tolerance) & (mesh.used + together <= most)
+            possible = jnp.isfinite(mesh.error) & (mesh.used + together <= most)
+            return (mesh.error > tolerance) & possible
 
         def refined(mesh: _Mesh) -> _Mesh:
             values = jax.vmap(lambda t: integrand(example, t))(mesh.halves)

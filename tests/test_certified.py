@@ -284,6 +284,26 @@ def test_trees_and_half_precision():
     np.testing.assert_allclose(found.value["a"].astype("float32"), [[4 / 3], [16 / 3]], rtol=2e-2)
 
 
+def test_a_traced_tolerance_below_the_dtype_is_never_met():
+    """In bfloat16 the results alone are rounded by up to 0.4 %, whatever the nodes say."""
+    fn = lambda x: jnp.sum(x**3) / 3  # noqa: E731
+    xs = jnp.asarray(_RNG.uniform(1, 2, size=(4, 6)), jnp.bfloat16)
+    run = explained(fn, max_evaluations=9)
+    tight, loose = run(xs, tolerance=1e-3), run(xs, tolerance=0.0625)
+    assert not tight.converged.any() and loose.converged.all()
+    expected = np.asarray(xs, "float64") ** 3 / 3
+    assert (relative(np.asarray(loose.value, "float64"), expected) > 1e-3).any()
+    assert (
+        relative(np.asarray(loose.value, "float64"), expected) <= np.asarray(loose.error_estimate)
+    ).all()
+    with pytest.raises(ValueError, match=r"must be at least 6\.2e-02, what the dtypes of `xs` and"):
+        attrax.certified_integrated_gradients(fn, xs, tolerance=1e-3)
+    # A layer may be coarser than the input.
+    split = lambda x: (x.astype(jnp.bfloat16), lambda z: jnp.sum(z.astype("float32")))  # noqa: E731
+    with pytest.raises(ValueError, match=r"must be at least 6\.2e-02"):
+        attrax.certified_conductance(lambda y: y, split, xs.astype("float32"), tolerance=1e-3)
+
+
 @pytest.mark.soak
 def test_nothing_to_attribute_is_exact():
     found = attrax.certified_integrated_gradients(lambda x: jnp.float32(3), XS, tolerance=1e-3)
@@ -299,6 +319,20 @@ def test_what_is_not_finite_never_converges(fn):
     assert not found.converged.any()
     assert np.isinf(found.error_estimate).all()
     assert (found.evaluations == 9).all()
+
+
+def test_what_is_found_not_finite_by_halving_is_given_up_at_once():
+    """NaN around a kink, between the nodes of the nested rules."""
+
+    def fn(x, at):
+        inside = (x[0] > 0.3005) & (x[0] < 0.302)
+        return jnp.sum(jax.nn.relu(x - at)) * jnp.where(inside, jnp.nan, 1)
+
+    ats = jnp.array([[0.3013, 0.6071], [0.7, 0.9]])
+    xs = jnp.array([[1.0, 1.0], [0.3, 1.0]])  # the second never comes to the window
+    found = explained(fn)(xs, None, ats, tolerance=1e-5)
+    assert found.converged.tolist() == [False, True]
+    assert 33 < found.evaluations[0] < 257 - 16
 
 
 @pytest.mark.soak

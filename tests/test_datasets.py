@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import resource
 import sys
 import threading
 
@@ -176,6 +177,13 @@ def test_examples_sharded_over_devices(store, make):
     sharding = NamedSharding(mesh, PartitionSpec("examples"))
     results = run(store, datasets.batched((XS, YS), 8), sharding=sharding)
     close(value(results), EXPECTED)
+    # What is committed to one of them is copied to all.
+    one = jax.local_devices()[0]
+    model, key = jax.device_put((MODEL, jax.random.key(3)), one)
+    parts = {"method": noisy, "model": model, "key": key}
+    run(store.with_name("one"), datasets.batched((XS, YS), 8), **parts)
+    many = run(store.with_name("many"), datasets.batched((XS, YS), 8), sharding=sharding, **parts)
+    close(value(many), value(datasets.open(store.with_name("one"))))
 
 
 def test_progress(store, capsys):
@@ -236,6 +244,16 @@ def test_an_unreadable_example_is_reported_and_read_again_later(tmp_path, store)
     results = run(store, datasets.batched(Reader(), 4), verify=False)
     assert results.unreadable == {}
     assert contents(store) == contents(tmp_path / "clean")
+
+
+def test_a_batch_that_was_not_finished_has_no_reasons(store):
+    """As after a kill between its chunks and its marker."""
+    run(store, datasets.batched(Reader({0, 5}), 4))
+    (store / "_batches" / "1.json").unlink()
+    results = datasets.open(store)
+    assert list(results.unreadable) == [0] and not results.complete
+    run(store, datasets.batched(Reader({0, 5}), 4))
+    assert list(datasets.open(store).unreadable) == [0, 5]
 
 
 def test_rows_that_an_iterable_could_not_read(store):
@@ -420,6 +438,9 @@ def test_refusals_of_batches(store, batches, error, message):
         ({"method": lambda model, x, y: {"_batches": x}}, "must be words .* got '_batches'"),
         ({"method": lambda model, x, y: {"a": {"b": x}, "a/b": x}}, "'a/b' occurs twice"),
         ({"method": lambda model, x, y: {}}, "must return at least one array"),
+        ({"batches": [datasets.Batch((XS, YS), {3: YS})]}, "must be words .* got 3"),
+        ({"metadata": {"rate": np.float32(1)}}, "`metadata` must be what JSON .* float32"),
+        ({"metadata": {"rate": np.nan}}, "`metadata` must be what JSON .* nan"),
         (
             {"method": lambda model, x, y: jnp.sum(x), "owns_batch": True},
             r"leading axis, 4; 'value' has shape \(\)",
@@ -430,7 +451,15 @@ def test_refusals_of_batches(store, batches, error, message):
         ),
         (
             {"sharding": NamedSharding(Mesh(np.array(jax.devices()), "i"), PartitionSpec("i"))},
-            "must be divisible among the devices of `sharding`; got 4",
+            "must be divisible among the devices of `sharding`, .* got 4",
+        ),
+        (
+            {
+                "sharding": NamedSharding(
+                    Mesh(np.array(jax.devices()), "i"), PartitionSpec(None, "i")
+                )
+            },
+            "and no other axis be divided; got 4",
         ),
     ],
 )
@@ -464,6 +493,23 @@ def test_a_store_that_cannot_be_written(store):
 
     with pytest.raises(OSError, match=r"batch 0 could not be written: .* the same call goes on"):
         run(store, falls(), method=method, prefetch=0)
+    # What was not written is not said to be explained, though that could have been written.
+    results = datasets.open(store)
+    assert len(results) >= 4 and not np.asarray(results.status).any()
+
+
+def test_a_store_that_cannot_be_made(store):
+    """A write that stops in the middle, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"`store` must be writable; .* could not be made: "):
+            run(store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not store.exists()
+    close(value(run(store)), EXPECTED)
+    assert [file.name for file in store.parent.iterdir()] == [store.name]
 
 
 @pytest.mark.parametrize(

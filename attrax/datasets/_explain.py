@@ -20,9 +20,9 @@ from ._batches import Batch, Rows, Source, fingerprint
 from ._prefetch import prefetched
 from ._progress import bar
 from ._store import (
+    DISK_ERRORS,
     EXPLAINED,
     NOT_FINITE,
-    STATUS,
     UNREADABLE,
     Kind,
     Results,
@@ -80,10 +80,11 @@ def explain(
         store: path of the store.
         key: a key of `jax.random`. The key of an example depends on its index only.
         sharding: of the leading axis, over devices of this process; None is one device. Arrays of
-            the model that are not on those devices are copied to all of them.
+            the model that are not on those devices are copied to all of them, and so is `key`.
         owns_batch: `method` takes a whole batch, and keys with a leading axis, as
             `attrax.certified_integrated_gradients` does.
-        metadata: anything that JSON can hold, kept in the store: names of classes or files.
+        metadata: a dict of anything that JSON can hold, kept in the store: names of classes or
+            files.
         verify: read finished batches, too, and compare their hashes with those in the store. False
             does not read them, if `batches` is a sequence; then only their number, shapes and
             dtypes tell other data from these.
@@ -98,8 +99,8 @@ def explain(
         TypeError: when `batches` is an array, or holds texts or objects.
         ValueError: when there is no batch; when batches differ in structure, shapes, dtypes, or in
             size before the last one; when the size does not suit `sharding`; when a result of a
-            method that owns a batch has no leading axis; when names collide; when the store is
-            another one.
+            method that owns a batch has no leading axis; when names collide; when JSON cannot hold
+            `metadata`; when the store is another one.
         OSError: when the store cannot be written. What is finished is kept.
 
     Example:
@@ -116,7 +117,7 @@ def explain(
     _check_sharding(sharding, source.size)
     prefetch = _checks.count(prefetch, "prefetch", least=0)
     place = functools.partial(jax.device_put, device=sharding)
-    model = _on_the_devices(model, sharding)
+    model, key = _on_the_devices((model, key), sharding)
 
     def arguments(rows: Rows) -> tuple[PyTree, ...]:
         indices = np.arange(rows.first, rows.first + source.size, dtype=np.uint32)
@@ -197,7 +198,7 @@ class _Queue:
     def __init__(self, store: Store, advance: Callable[[int], None]):
         self._store, self._advance = store, advance
         self._computed: collections.deque[tuple[Rows, dict[str, Array]]] = collections.deque()
-        self._written: collections.deque[tuple[Rows, list[Any]]] = collections.deque()
+        self._written: collections.deque[tuple[Rows, np.ndarray, list[Any]]] = collections.deque()
 
     def add(self, rows: Rows, outputs: dict[str, Array]) -> None:
         self._computed.append((rows, outputs))
@@ -210,24 +211,23 @@ class _Queue:
         """Bring batches on until at most `most` are computed and as many are written."""
         while len(self._computed) > most:
             rows, outputs = self._computed.popleft()
-            values = _values(rows, outputs)
+            values, status = _values(rows, outputs)
             with self._resumable(rows.number):
                 futures = self._store.write(rows.first, values)
-            self._written.append((rows, futures))
+            self._written.append((rows, status, futures))
         while len(self._written) > most:
-            rows, futures = self._written.popleft()
+            rows, status, futures = self._written.popleft()
             with self._resumable(rows.number):
                 for future in futures:
                     future.result()
-                self._store.mark(rows)
+                self._store.mark(rows, status)
             self._advance(rows.examples)
 
     @contextlib.contextmanager
     def _resumable(self, number: int):
         try:
             yield
-        # What is wrong with a disk TensorStore raises as any of these.
-        except (OSError, RuntimeError, ValueError) as error:
+        except DISK_ERRORS as error:
             raise OSError(
                 f"`store` must be writable; batch {number} could not be written: {error} What is "
                 f"finished is kept in {str(self._store.path)!r}: the same call goes on."
@@ -250,8 +250,8 @@ def _batch(
     return jax.vmap(lambda parts, keys: method(model, *parts, **keys))(parts, keys)
 
 
-def _values(rows: Rows, outputs: dict[str, Array]) -> dict[str, np.ndarray]:
-    """What is written of a batch."""
+def _values(rows: Rows, outputs: dict[str, Array]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What is written of a batch, and what became of each example."""
     status = np.full(rows.examples, EXPLAINED, np.uint8)
     values = {name: np.asarray(output)[: rows.examples] for name, output in outputs.items()}
     missing = [index - rows.first for index in rows.unreadable]
@@ -263,7 +263,7 @@ def _values(rows: Rows, outputs: dict[str, Array]) -> dict[str, np.ndarray]:
             values[name] = array = array.copy()
             array[missing] = fill_value(array.dtype)
     status[missing] = UNREADABLE
-    return {**values, **rows.beside, STATUS: status}
+    return {**values, **rows.beside}, status
 
 
 def _kinds(out_info: PyTree, size: int) -> dict[str, Kind]:
@@ -322,10 +322,10 @@ def _check_sharding(sharding: jax.sharding.Sharding | None, size: int) -> None:
         )
     try:
         sharding.shard_shape((size,))
-    except ValueError as error:
+    except (IndexError, ValueError) as error:
         raise ValueError(
-            "The examples of a batch must be divisible among the devices of `sharding`; got "
-            f"{size} examples and {sharding}."
+            "The examples of a batch must be divisible among the devices of `sharding`, and no "
+            f"other axis be divided; got {size} examples and {sharding}."
         ) from error
 
 

@@ -29,6 +29,9 @@ except ImportError as error:
 STATUS = "status"
 UNFINISHED, EXPLAINED, NOT_FINITE, UNREADABLE = range(4)
 
+DISK_ERRORS = (OSError, RuntimeError, ValueError)
+"""What TensorStore raises when something is wrong with a disk."""
+
 _MARKERS = "_batches"
 
 
@@ -49,8 +52,8 @@ class Results:
             beside them, by name, with a leading axis of examples. Nothing is read until it is asked
             for: `arrays["value"][3].read().result()`, or `np.asarray(arrays["value"][:10])`.
         status: an array of a number for each example: 0 unfinished, 1 explained, 2 explained with
-            a result that is not finite, 3 unreadable. Where it is 0 or 3, floating results are NaN
-            and others 0.
+            a result that is not finite, 3 unreadable. It is written after the results, so that
+            those are there where it is not 0. Where it is 3, floating results are NaN and others 0.
         metadata: what the call was given.
         complete: whether every batch is finished.
     """
@@ -72,11 +75,11 @@ class Results:
 
     @property
     def unreadable(self) -> dict[int, str]:
-        """Indices of examples that could not be read, with the reasons."""
+        """Indices of examples in finished batches that could not be read, with the reasons."""
         indices = np.flatnonzero(np.asarray(self.status) == UNREADABLE)
-        batches = np.unique(indices // self.status.chunk_layout.read_chunk.shape[0])
+        batches = set((indices // self.status.chunk_layout.read_chunk.shape[0]).tolist())
         reasons = {}
-        for number in batches.tolist():
+        for number in sorted(batches & _finished(self.path)):
             reasons |= _read(_marker(self.path, number))["unreadable"]
         return {int(index): reason for index, reason in reasons.items()}
 
@@ -111,6 +114,7 @@ class Store:
         metadata: what the user wants to keep with it.
         kinds: the arrays, without `status`.
         size: examples in a batch.
+        process: the number of this one among those that make the same call.
     """
 
     def __init__(
@@ -123,8 +127,7 @@ class Store:
         process: int,
     ):
         arrays = {name: f"{dtype}{list(shape)}" for name, (shape, dtype) in kinds.items()}
-        here = {"attrax": {**record, "arrays": arrays}, "metadata": dict(metadata)}
-        here = json.loads(json.dumps(here))
+        here = {"attrax": {**record, "arrays": arrays}, "metadata": _as_json(metadata)}
         if not path.exists():
             _create(path, here, {**kinds, STATUS: Kind((), np.dtype("uint8"))}, size, process)
         there = _attributes(path)
@@ -180,8 +183,8 @@ class Store:
 
     def write(self, first: int, values: Mapping[str, np.ndarray]) -> list[Any]:
         """Begin to write the examples from `first` on; futures that are done when it is on disk."""
-        stop = first + len(values[STATUS])
-        self._arrays |= {name: self._grown(name, stop) for name in values}
+        stop = first + len(next(iter(values.values())))
+        self._arrays |= {name: self._grown(name, stop) for name in self._arrays}
         return [self._arrays[name][first:stop].write(array) for name, array in values.items()]
 
     def _grown(self, name: str, length: int) -> Any:
@@ -198,14 +201,17 @@ class Store:
                 raise
             return array  # another process has made it longer meanwhile
 
-    def mark(self, rows: Rows) -> None:
+    def mark(self, rows: Rows, status: np.ndarray) -> None:
         """Say that a batch is finished, once all of its chunks are on disk.
 
         The order makes a kill or a loss of power harmless at any moment. TensorStore has written
         each chunk to a new file, synced it and renamed it before its future is done; only then is
-        the marker written to a new file, synced, and renamed. A marker that is in place is whole,
-        and so are the chunks of its batch; a batch without one is explained again.
+        the status written in the same way, so that no reader takes for explained what is not there
+        yet; then the marker is written to a new file, synced, and renamed. A marker that is in
+        place is whole, and so are the chunks of its batch; a batch without one is explained again.
         """
+        for future in self.write(rows.first, {STATUS: status}):
+            future.result()
         marker = {
             "examples": rows.fingerprints,
             "unreadable": {str(index): reason for index, reason in rows.unreadable.items()},
@@ -222,7 +228,7 @@ class Store:
 def check_names(names: list[str]) -> None:
     """Raise when names cannot be those of arrays in one store."""
     for name in names:
-        for part in name.split("/"):
+        for part in name.split("/") if isinstance(name, str) else [""]:
             if not re.fullmatch(r"[^\W_][\w .-]*", part) or part == "zarr.json" or name == STATUS:
                 raise ValueError(
                     "Names of results must be words of letters, digits, `_`, `.` and `-`, and not "
@@ -252,15 +258,21 @@ def _create(
     for name, kind in kinds.items():
         for parent in (new / name).relative_to(new).parents:
             (new / parent).mkdir(parents=True, exist_ok=True)
-            (new / parent / "zarr.json").write_text(json.dumps(group), encoding="utf-8")
-        tensorstore.open(
+            _put_in_place(new / parent / "zarr.json", group)
+        future = tensorstore.open(
             _spec(new / name),
             create=True,
             dtype=tensorstore.dtype(kind.dtype),
             shape=(0, *kind.shape),
             chunk_layout=tensorstore.ChunkLayout(chunk_shape=(size, *kind.shape)),
             fill_value=fill_value(kind.dtype),
-        ).result()
+        )
+        try:
+            future.result()
+        except DISK_ERRORS as error:
+            raise OSError(
+                f"`store` must be writable; {str(path)!r} could not be made: {error}"
+            ) from error
     _put_in_place(new / "zarr.json", {**group, "attributes": attributes})
     try:
         new.rename(path)
@@ -282,6 +294,17 @@ def _refuse_another(path: Path, there: Mapping[str, Any], here: Mapping[str, Any
             "`store` must hold results of the same method, model, key, data and versions; "
             f"{str(path)!r} differs in {'; '.join(differing)}. Give another path."
         )
+
+
+def _as_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """`metadata` as it is read back."""
+    try:
+        return json.loads(json.dumps(dict(metadata), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "`metadata` must be what JSON can hold: dicts, lists, texts, finite numbers; "
+            f"got {metadata!r}: {error}."
+        ) from error
 
 
 def _flat(attributes: Mapping[str, Any]) -> dict[str, Any]:
