@@ -44,9 +44,9 @@ def certified_integrated_gradients(
 
     The estimate comes from the gradients at the nodes themselves. Not from the completeness gap:
     entries that are wrong with opposite signs leave no gap. It is
-    `J min(1, S / J)^(1 - sqrt(s))`: S is the error if the gradient is smooth, J if it jumps between
-    nodes, and s, the share of J that the last refinement has confirmed, tells which it is.
-    `docs/tolerance.md` has the formulas, and how often they hold. An estimate is no bound.
+    `J max(min(1, S / J)^(1 - sqrt(s)), s^(3/2))`: S is the error if the gradient is smooth, J if it
+    jumps between nodes, and s, the share of J that the last refinement has confirmed, tells which
+    it is. `docs/tolerance.md` has the formulas, and how often they hold. An estimate is no bound.
 
     Examples that have converged cost nothing more: those that have not are brought together, and
     their new nodes run in chunks of `batch_size` rows. Where a tolerance is not met, `converged` is

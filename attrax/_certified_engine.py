@@ -281,7 +281,8 @@ def _looked_at(times: Array, rows: PyTree, used: Array, together: int) -> _Mesh:
         sorted_rows,
     )
     jumps = estimates.jump_error(sorted_times, sorted_rows)
-    error = estimates.relative(jumps, jax.tree.map(lambda leaf: leaf[None], value))[0]
+    size = estimates.magnitude(sorted_rows, 2) @ weights
+    error = estimates.relative(jumps, jax.tree.map(lambda leaf: leaf[None], value), size)[0]
     change = jnp.where(jnp.isfinite(right), estimates.magnitude(moves, 2)[0], -1)
     _, widest = jax.lax.top_k(change, together)
     halves = (left[widest] + right[widest]) / 2

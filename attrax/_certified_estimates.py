@@ -19,13 +19,15 @@ JUMP_SAFETY = 1.6
 class Assessed(NamedTuple):
     """An integral of each example, and the two models of its error, in its units, `(N,)`.
 
-    `spectral` is the error if the integrand is smooth, `jumps` that if it jumps. Norms are sums of
+    `spectral` is the error if the integrand is smooth, `jumps` that if it jumps. `size` is the
+    integral of the integrand's own size, below which rounding hides everything. Norms are sums of
     magnitudes over all entries.
     """
 
     value: PyTree
     spectral: Array
     jumps: Array
+    size: Array
 
 
 def assessed(rows: PyTree) -> Assessed:
@@ -42,6 +44,7 @@ def assessed(rows: PyTree) -> Assessed:
         value=jax.tree.map(lambda leaf: leaf[:, 0], sums),
         spectral=_spectral_error(sizes, n),
         jumps=jump_error(jnp.asarray(rule.nodes, sizes.dtype)[None], rows),
+        size=magnitude(rows, 2) @ jnp.asarray(rule.weights, sizes.dtype),
     )
 
 
@@ -97,30 +100,34 @@ def jump_moves(times: Array, rows: PyTree) -> PyTree:
 def combined(fine: Assessed, coarse: Assessed) -> Array:
     """The error of the finer of two nested rules, relative to the size of its value.
 
-    `J min(1, S / J)^(1 - sqrt(s)) / ||A||_1` with `s = min(1, ||A - A'||_1 / J')`
+    `J max(min(1, S / J)^(1 - sqrt(s)), s^(3/2)) / ||A||_1` with `s = min(1, ||A - A'||_1 / J')`
 
     S and J are the two models, primes belong to the coarser rule. s says how much of the error that
     jumps would have made there was really made: near 1 where there are jumps, and the error is J;
     small where the coarser rule was already much better than the model of jumps would have it, and
-    the error is S. Between the two it is their weighted geometric mean.
+    the error is S. Between the two it is their weighted geometric mean. `s^(3/2)` of J is left in
+    any case, for integrands that are neither: continuous, with kinks.
     """
     apart = magnitude(jax.tree.map(jnp.subtract, fine.value, coarse.value))
     unguarded = coarse.jumps / JUMP_SAFETY
     share = jnp.minimum(1, jnp.where(apart == 0, 0, apart / _not_zero(unguarded, apart)))
     smooth = jnp.minimum(1, fine.spectral / _not_zero(fine.jumps, 1.0))
-    error = fine.jumps * smooth ** (1 - jnp.sqrt(share))
-    return relative(error, fine.value)
+    error = fine.jumps * jnp.maximum(smooth ** (1 - jnp.sqrt(share)), share ** (3 / 2))
+    return relative(error, fine.value, fine.size)
 
 
-def relative(error: Array, value: PyTree) -> Array:
+def relative(error: Array, value: PyTree, size: Array) -> Array:
     """An error over the size of the value, at least the rounding of its dtype; inf if not finite.
 
-    Of nothing but zeros there is no relative error; they are exact if the error is 0 as well.
+    What is rounded are the values of the integrand, of `size` in the mean: where they cancel, more
+    of the integral is lost. Of nothing but zeros there is no relative error; they are exact.
     """
-    size = magnitude(value)
-    error = jnp.where(error == 0, 0, error / jnp.where(error == 0, 1, size))
-    error = jnp.where(jnp.isfinite(error) & jnp.isfinite(size), error, jnp.inf)
-    return jnp.maximum(error, rounding(error.dtype))
+    least = rounding(error.dtype)
+    error = jnp.maximum(error, least * size)
+    whole = magnitude(value)
+    error = jnp.where(error == 0, 0, error / jnp.where(error == 0, 1, whole))
+    error = jnp.where(jnp.isfinite(error) & jnp.isfinite(whole), error, jnp.inf)
+    return jnp.maximum(error, least)
 
 
 def rounding(dtype: Any) -> float:
