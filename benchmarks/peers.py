@@ -51,6 +51,10 @@ class Captum:
         torch.set_num_threads(timing.threads())
         self.torch, self.methods, self.subject = torch, captum.attr, subject
         self.device = "cpu" if jax.default_backend() == "cpu" else "cuda"
+        if self.device == "cuda":
+            # As JAX does by default: factors of float32 products are rounded to tf32.
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.benchmark = True
         self.module = twin(key, subject).to(self.device)
         if subject.is_convolutional:
             self.module = self.module.to(memory_format=torch.channels_last)

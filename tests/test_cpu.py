@@ -436,6 +436,24 @@ def test_sums_are_kept_in_float32():
     assert attrax.for_cpu(conv)(x).dtype == jnp.float16
 
 
+def test_algorithms_of_convolutions_are_left_to_them():
+    x, kernel = normal(1, 5, 5, 3).astype("float32"), normal(1, 1, 3, 4).astype("float32")
+
+    def fn(x, kernel):
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (1, 1),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=lax.DotAlgorithmPreset.TF32_TF32_F32,
+        )
+
+    counts = primitives(attrax.for_cpu(fn), x, kernel)
+    assert counts["conv_general_dilated"] == 1 and counts["dot_general"] == 0
+    np.testing.assert_array_equal(jax.jit(attrax.for_cpu(fn))(x, kernel), jax.jit(fn)(x, kernel))
+
+
 def test_large_windows_are_left_alone():
     pool = jax.grad(lambda x: nn.max_pool(x, (12, 12)).sum())
     assert primitives(attrax.for_cpu(pool), normal(1, 12, 12, 2))["select_and_scatter_add"] == 1

@@ -105,6 +105,8 @@ def _convolution(eqn: Any) -> Rewrite | None:
     )
     if 0 in (*lhs.shape, *rhs.shape, *out.shape):
         return None
+    if isinstance(p["precision"], lax.DotAlgorithm | lax.DotAlgorithmPreset):
+        return None  # those of convolutions are not those of products of matrices
     features = rhs.shape[dims.rhs_spec[0]] // groups, rhs.shape[dims.rhs_spec[1]]
     turned = _kernel_order(dims) != tuple(range(rhs.ndim))
     if groups > 1 and math.prod(features) <= _FEW:
