@@ -135,7 +135,7 @@ def rounding(dtype: Any) -> float:
     return 4 * float(jnp.finfo(dtype).eps)
 
 
-def _not_zero(values: Array, otherwise: Array) -> Array:
+def _not_zero(values: Array, otherwise: Array | float) -> Array:
     return jnp.where(values == 0, otherwise, values)
 
 
