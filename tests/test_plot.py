@@ -151,6 +151,25 @@ def test_examples(module):
 # Maps
 
 
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda name: plot.curves({name: [0.0, 1.0]}),
+        lambda name: plot.convergence({name: plot.Convergence([1], [1.0])}),
+        lambda name: plot.bars([1.0], classes=(name, "")),
+        lambda name: plot.channel_distribution([1.0], classes=(name, "")),
+        lambda name: plot.channel_comparison({"": [1.0]}, classes=(name, "")).legends[0],
+        lambda name: plot.time_series([1.0], [[1.0, 2.0]], channels=[name, ""]).child_axes[0],
+    ],
+)
+@pytest.mark.parametrize("name", ["$5 to $6", "_private"])
+def test_names_in_legends_are_as_written(draw, name):
+    drawn = draw(name)
+    legend = drawn.get_legend() if isinstance(drawn, Axes) else drawn
+    assert legend.get_texts()[0].get_text().startswith(name)
+    assert not any(text.get_parse_math() for text in legend.get_texts())
+
+
 def test_heatmap_shows_summed_magnitudes():
     attribution = noise(6, 5, 3)
     ax = plot.heatmap(attribution, percentile=90, units="logit", title="Dog")

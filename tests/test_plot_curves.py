@@ -176,6 +176,12 @@ def test_a_rule_of_second_order_is_a_line_of_slope_minus_two():
     np.testing.assert_allclose(np.diff(y) / np.diff(x), -2.0)
 
 
+def test_lines_that_were_there_stay_in_the_legend():
+    ax = Figure().subplots()
+    ax.plot([0.0, 1.0], [0.0, 1.0], label="chance")
+    assert legend(plot.curves({"_a": [0.0, 1.0]}, ax=ax)) == ["chance", "_a: area 0.5"]
+
+
 def test_given_axes_are_drawn_on():
     left, right = Figure().subplots(1, 2)
     assert plot.curves({"a": [0.0, 1.0]}, ax=left) is left

@@ -30,6 +30,20 @@ def real_array(name: str, value: ArrayLike) -> Floats:
     return array
 
 
+def written(name: str, value: object) -> str:
+    """An entry of an example as text: three significant digits, whole numbers below 1e6 all theirs.
+
+    Example:
+        >>> [written("x", value) for value in ("no", 61, -0.12345, 1234567.0)]
+        ['no', '61', '−0.123', '1.23e+06']
+    """
+    if isinstance(value, str | bool | np.bool):
+        return str(value)
+    number = real_array(name, np.asarray(value)).item()
+    is_whole = number == round(number) and abs(number) < 1e6
+    return (f"{number:.0f}" if is_whole else f"{number:.3g}").replace("-", "−")
+
+
 def attribution_array(attribution: ArrayLike) -> Floats:
     """`attribution` as `(H, W, C)`; `(H, W)` gets one channel."""
     array = real_array("attribution", attribution)

@@ -8,6 +8,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.legend import Legend
 from matplotlib.transforms import BboxTransformTo, ScaledTranslation, blended_transform_factory
 
 from ._arrays import Floats
@@ -132,6 +133,12 @@ def note(ax: Axes, text: str) -> None:
         color="0.25",
         bbox={"facecolor": "white", "edgecolor": "0.8", "alpha": 0.85, "boxstyle": "round"},
     )
+
+
+def as_written(legend: Legend) -> None:
+    """Names are text and nothing else: no mathematics between dollar signs."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def with_units(label: str, units: str) -> str:

@@ -10,7 +10,7 @@ from matplotlib.transforms import blended_transform_factory
 from numpy.typing import ArrayLike
 
 from ._arrays import Floats, image_array, real_array, scale_limit
-from ._canvas import NEGATIVE, POSITIVE, new_axes, new_figure, note, with_units
+from ._canvas import NEGATIVE, POSITIVE, as_written, new_axes, new_figure, note, with_units
 from ._rows import Row, draw_rows, sign_legend
 
 Pictures = ArrayLike | Mapping[int, ArrayLike]
@@ -69,7 +69,7 @@ def channel_distribution(
     ax.set_ylabel(with_units("attribution", units))
     ax.set_title(title)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(handles=sign_legend(classes), loc="upper right", frameon=False)
+    as_written(ax.legend(handles=sign_legend(classes), loc="upper right", frameon=False))
     return ax
 
 
@@ -186,7 +186,8 @@ def channel_comparison(
         channel_distribution(values, limit=limit, units=units, title=title, ax=top)
         top.get_legend().remove()  # one for the whole figure instead
         channel_ranking(values, k, limit=limit, pictures=pictures, units=units, title="", ax=bottom)
-    figure.legend(handles=sign_legend(classes), loc="outside lower center", ncols=2, frameon=False)
+    handles = sign_legend(classes)
+    as_written(figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False))
     return figure
 
 

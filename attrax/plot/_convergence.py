@@ -11,7 +11,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import ArrayLike
 
 from ._arrays import Floats, real_array
-from ._canvas import NAMED, new_axes, note
+from ._canvas import NAMED, as_written, new_axes, note
 
 
 class Convergence(NamedTuple):
@@ -131,7 +131,7 @@ def convergence(
         for kind, (label, dash, marker) in _KINDS.items()
         if kind in present
     ]
-    ax.legend(handles=handles, fontsize="small", loc="lower left")
+    as_written(ax.legend(handles=handles, fontsize="small", loc="lower left"))
     return ax
 
 

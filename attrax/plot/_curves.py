@@ -9,7 +9,7 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
 from ._arrays import Floats, real_array
-from ._canvas import DASHES, NAMED, new_axes, with_units
+from ._canvas import DASHES, NAMED, as_written, new_axes, with_units
 
 
 def curves(
@@ -57,6 +57,7 @@ def curves(
     if not tables:
         raise ValueError("`methods` must hold at least one name and its curves.")
     ax = new_axes(6.4, 4.0) if ax is None else ax
+    handles, _ = ax.get_legend_handles_labels()
     # Dashes go round in fours and colours in sevens: 28 lines are told apart.
     for (name, table), colour, dash in zip(tables.items(), cycle(NAMED), cycle(DASHES)):
         places, mean = np.linspace(0.0, 1.0, table.shape[1]), table.mean(axis=0)
@@ -67,7 +68,7 @@ def curves(
             low, high = mean - 1.96 * error, mean + 1.96 * error
             ax.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0.0)
             label += f" ± {_standard_error(areas):.2g}"
-        ax.plot(places, mean, color=colour, linestyle=dash, linewidth=1.8, label=label)
+        handles += ax.plot(places, mean, color=colour, ls=dash, lw=1.8, label=label)
     ax.set_xlim(0.0, 1.0)
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel(features)
@@ -78,7 +79,11 @@ def curves(
     ax.spines[["top", "right"]].set_visible(False)
     counts = sorted({len(table) for table in tables.values()} - {1})
     note = f"band: 95 % of the mean, n = {', '.join(map(str, counts))}" if counts else None
-    ax.legend(title=note, loc="best", fontsize="small", title_fontsize="small", alignment="left")
+    # Given by themselves: of all lines a legend leaves out those whose name begins with "_".
+    legend = ax.legend(
+        handles=handles, title=note, fontsize="small", title_fontsize="small", alignment="left"
+    )
+    as_written(legend)
     return ax
 
 

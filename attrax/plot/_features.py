@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, ListedColormap, Normalize
-from matplotlib.ticker import Formatter
 from numpy.typing import ArrayLike, NDArray
 
-from ._arrays import Floats, real_array
+from ._arrays import Floats, real_array, written
 from ._canvas import NEGATIVE, POSITIVE, beside, colour_bar, new_axes, note, part_of, with_units
 from ._rows import Row, draw_rows
 
@@ -55,6 +54,7 @@ def bars(
         The axes.
 
     Raises:
+        TypeError: when an entry of `x` is neither a text nor a real number.
         ValueError: on shapes that do not fit, values that are not finite, options out of range.
 
     Example:
@@ -78,7 +78,7 @@ def bars(
                 "`x` must hold one number or text a feature; "
                 f"got {entries.shape} against {values.shape}."
             )
-        called = [f"{name} = {_written(v)}" for name, v in zip(called, entries, strict=True)]
+        called = [f"{name} = {written('x', v)}" for name, v in zip(called, entries, strict=True)]
     shown, others = _split(np.abs(values), k)
     rows = [Row(called[i], float(values[i])) for i in shown]
     if len(others):
@@ -233,15 +233,6 @@ def _names(names: Sequence[str] | None, n: int) -> list[str]:
     if isinstance(names, str) or len(names) != n:
         raise ValueError(f"`names` must name each of the {n} features; got {names!r}.")
     return [str(name) for name in names]
-
-
-def _written(value: object) -> str:
-    """A value of a feature: whole numbers as they are, others to three significant digits."""
-    if isinstance(value, str | bool | np.bool):
-        return str(value)
-    number = real_array("x", np.asarray(value)).item()
-    whole = number == round(number) and abs(number) < 1e6
-    return Formatter.fix_minus(f"{number:.0f}" if whole else f"{number:.3g}")
 
 
 def _colours(row: Floats, values: Floats | None) -> tuple[Floats, Colormap]:

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import Formatter
 
 from ._arrays import scale_limit
-from ._canvas import NEGATIVE, POSITIVE, note
+from ._canvas import NEGATIVE, POSITIVE, as_written, note
 
 
 class Row(NamedTuple):
@@ -48,7 +48,7 @@ def draw_rows(
     ax.spines[["top", "right", "left"]].set_visible(False)
     if classes is not None:
         corner = "lower right" if right else "upper left"  # where the bars are short
-        ax.legend(handles=sign_legend(classes), loc=corner, fontsize="small")
+        as_written(ax.legend(handles=sign_legend(classes), loc=corner, fontsize="small"))
     return heights
 
 

@@ -16,6 +16,7 @@ from ._canvas import (
     NEGATIVE,
     POSITIVE,
     SIGNED,
+    as_written,
     beside,
     colour_bar,
     new_axes,
@@ -136,10 +137,12 @@ def _draw_lines(
     panel: Axes, moments: NDArray[Any], lines: list[tuple[str, Floats]], colour: str
 ) -> None:
     """The lines of a panel and the axis of their values; a single one is named at that axis."""
+    handles = []
     for i, (name, line) in enumerate(lines):
         # From the fifth on they are grey: those of one dash are told apart.
         grey = "0.5" if i >= len(DASHES) else colour
-        panel.plot(moments, line, color=grey, ls=DASHES[i % len(DASHES)], lw=1.2, label=name)
+        dash = DASHES[i % len(DASHES)]
+        handles += panel.plot(moments, line, color=grey, ls=dash, lw=1.2, label=name)
     low = min(line.min() for _, line in lines)
     high = max(line.max() for _, line in lines)
     room = 0.1 * (high - low) or 1.0
@@ -149,9 +152,8 @@ def _draw_lines(
     if len(lines) == 1:
         panel.set_ylabel(lines[0][0], parse_math=False)
         return
-    legend = panel.legend(loc="upper left", ncols=min(len(lines), 4), fontsize="small")
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    columns = min(len(lines), 4)
+    as_written(panel.legend(handles=handles, loc="upper left", ncols=columns, fontsize="small"))
 
 
 def _colour_behind(panel: Axes, places: Floats, column: Floats, norm: Normalize) -> None:
