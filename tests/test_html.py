@@ -73,7 +73,7 @@ def test_pages_ask_for_nothing(page):
     assert all(link.startswith("data:") for link in loaded)
     # A link that is followed stays below the folder of the page.
     assert all(re.fullmatch(r"[\w/.%-]+", a["href"]) for a in parsed.all("a"))
-    assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|WebSocket", page.html)
+    assert not re.search(r"url\((?!data:)|@import|fetch\(|XMLHttpRequest|WebSocket", page.html)
 
 
 def test_the_policy_names_the_script_of_the_page(page):
@@ -150,6 +150,16 @@ def test_numbers_keep_their_exponents(value, text):
     assert _page.signed(value) == (f"+{text}" if value > 0 else text)
 
 
+def test_columns_have_room_for_the_longest_number():
+    assert len("−0.00123") < _page.room_for([0.0, -0.00123, 12.0]) < len("−0.00123") + 1
+    effects = {"a": [-1.23e-10, 1.0]}
+    room = f"{_page.room_for(effects['a'])}ch"
+    assert room in html.features(effects).html
+    assert (
+        room in html.neuron_groups(np.zeros((4, 4)), np.ones((2, 2, 2)), attributions=effects).html
+    )
+
+
 def test_sums_of_parts_that_cancel_are_zero():
     assert _page.total(np.array([0.1, 0.2, -0.3])) == 0.0
     assert _page.total(np.array([1.0, 1e-5, -1.0])) == pytest.approx(1e-5)
@@ -167,6 +177,41 @@ def test_pictures_are_kept():
     opacity[:4] = 1.0
     found = picture_in(_page.picture_url("image", opacity))
     np.testing.assert_array_equal(found[..., 3], opacity[..., 3])
+
+
+def test_photographs_are_shrunk_and_on_a_page_once():
+    photograph = np.random.default_rng(0).integers(0, 256, (1500, 750, 3), np.uint8)
+    pages = [
+        html.attribution_maps(photograph, {"a": html_pages.MAP, "b": html_pages.MAP}),
+        html.spatial_attribution(photograph, html_pages.between()),
+        html.semantic_dictionary(photograph, html_pages.activation()),
+    ]
+    for page in pages:
+        (url,) = set(re.findall(r"data:image/webp;base64,[\w+/=]+", page.html))
+        assert page.html.count(url) == 1
+        assert picture_in(url).shape == (1024, 512, 3)
+    drawn = [a["aria-label"] for a in Parsed(pages[0]).all("span") if a.get("role") == "img"]
+    assert drawn == ["The picture that is explained"] * 3  # and at the top
+    # Small ones stay as they are.
+    assert _page.photograph(np.zeros((20, 30)), "")["width"] == 30
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        html_pages.activation_grid,
+        html_pages.attribution_maps,
+        html_pages.channel_attribution,
+        html_pages.neuron_groups,
+        html_pages.semantic_dictionary,
+        html_pages.spatial_attribution,
+    ],
+)
+def test_whose_picture_it_is(make):
+    credit = f"Ada, CC BY 2.0 {MARKUP}"
+    (line,) = re.findall(r'<p class="quiet credit">(.*?)</p>', make(credit=credit).html, re.DOTALL)
+    assert unescape(line) == credit and "<" not in line
+    assert 'class="quiet credit"' not in make().html
 
 
 def test_packed_arrays_come_back():
@@ -340,8 +385,8 @@ def test_features_stand_in_order_of_their_magnitude():
 def test_a_single_feature_that_is_left_over_is_shown():
     rows = rows_of(html.features({"a": [1.0, -1.0, 0.5]}, [0.12345, -2, "x"], k=2))
     assert [row[0] for row in rows[1:-1]] == [
-        "feature 0 = 0.1235",
-        "feature 1 = -2",
+        "feature 0 = 0.123",
+        "feature 1 = −2",
         "feature 2 = x",
     ]
     assert rows_of(html.features({"a": np.zeros(3)}))[1:] == [
@@ -407,8 +452,8 @@ def test_spatial_attribution_of_the_output_alone():
     assert [panel["name"] for panel in data["panels"]] == ["later layer", "output"]
     assert data["start"] == {"panel": 1, "place": 0}
     np.testing.assert_allclose(
-        unpacked(data["links"][0]),
-        np.stack(list(html_pages.OUTPUTS.values())).ravel(),
+        [unpacked(row) for row in data["links"][0]["rows"]],
+        [value.ravel() for value in html_pages.OUTPUTS.values()],
         atol=2e-4,
     )
 
@@ -430,7 +475,23 @@ def test_spatial_attribution_of_groups():
 def test_spatial_attribution_of_two_layers():
     data = data_of(html.spatial_attribution(html_pages.image(), html_pages.between()))
     assert data["start"] == {"panel": 1, "place": 5}
-    np.testing.assert_allclose(unpacked(data["links"][0]), html_pages.between().ravel(), atol=2e-4)
+    found = [unpacked(row) for row in data["links"][0]["rows"]]
+    np.testing.assert_allclose(found, html_pages.between().reshape(6, 24), atol=2e-4)
+
+
+def test_spatial_attribution_begins_where_the_first_class_draws_most():
+    outputs = {"castle": np.array([[0.0, 1.0, -5.0], [0.0, 0.0, 4.0]]), "tram": np.eye(2, 3)}
+    data = data_of(
+        html.spatial_attribution(html_pages.image(), html_pages.between(), outputs=outputs)
+    )
+    assert data["start"] == {"panel": 1, "place": 2}
+
+
+def test_weak_maps_keep_their_digits():
+    between = np.array([1.0, 1e-7])[:, None, None, None] * np.array([[1.0, -0.5, 0.123]])
+    data = data_of(html.spatial_attribution(html_pages.image(), between))
+    weak = unpacked(data["links"][0]["rows"][1])
+    np.testing.assert_allclose(weak, between[1].ravel(), rtol=2e-4)
 
 
 def test_neuron_groups_of_a_factorisation():
@@ -447,6 +508,13 @@ def test_neuron_groups_of_a_factorisation():
     # The groups are the rows of the picture: 3 positions of 3, and 3 of 1 with gradient -2.
     assert "+9.00" in page.html and "−6.00" in page.html
     assert data_of(page)["shares"] == ["75 %", "25 %"]
+
+
+def test_groups_say_what_they_leave_out():
+    said = "negative activations\nbelong to no group"
+    assert said in html_pages.neuron_groups().html
+    # Nothing is said of a score where there is none.
+    assert said not in html.neuron_groups(np.zeros((4, 4)), np.ones((2, 2, 2))).html
 
 
 def test_group_colours_differ():
@@ -511,8 +579,13 @@ def test_what_is_refused():
         html.features({"a": [1.0], "b": [1.0, 2.0]})
     with pytest.raises(ValueError, match=r"one value a feature; got \{'a': \(1, 1\)\}"):
         html.features({"a": [[1.0]]})
-    with pytest.raises(ValueError, match="`x` must hold one value a feature, 1; got 2"):
-        html.features({"a": [1.0]}, [1, 2])
+    for x, shape in (([1, 2], r"\(2,\)"), ("age", r"\(\)"), ([[1]], r"\(1, 1\)")):
+        with pytest.raises(ValueError, match=rf"one value a feature, \(1,\); got {shape}"):
+            html.features({"a": [1.0]}, x)
+    with pytest.raises(ValueError, match="`x` must be finite"):
+        html.features({"a": [1.0]}, [np.nan])
+    with pytest.raises(TypeError, match="`x` must hold real numbers; got dtype object"):
+        html.features({"a": [1.0]}, [None])
     with pytest.raises(ValueError, match="`names` must hold 1 names, one for each feature"):
         html.features({"a": [1.0]}, names=["a", "b"])
     with pytest.raises(ValueError, match="`k` must be at least 1; got 0"):

@@ -30,6 +30,7 @@ def activation_grid(
     *,
     k: int = 4,
     alt: str = "The picture that is explained",
+    credit: str = "",
     names: Sequence[str] | None = None,
     word: str = "channel",
     layer: str = "",
@@ -56,6 +57,7 @@ def activation_grid(
         sprites: what each channel looks for: `(N, h, w, 3)`, or a mapping from channel to picture.
         k: how many channels are shown.
         alt: what the image shows, for those who do not see it.
+        credit: whose picture it is, written below it.
         names: of the channels; `word` and their numbers where not given.
         word: what the last axis is made of: "channel", "direction", "group".
         layer: its name.
@@ -97,6 +99,7 @@ def activation_grid(
     return render(
         "activation_grid",
         title=title,
+        credit=credit,
         scripts=("common.js", "activation_grid.js"),
         data={
             **data,

@@ -16,6 +16,7 @@ def attribution_maps(
     percentile: float = 99.0,
     classes: tuple[str, str] = ("for the class", "against it"),
     alt: str = "The picture that is explained",
+    credit: str = "",
     units: str = "",
     title: str = "Which parts of the picture speak for it",
 ) -> Page:
@@ -33,6 +34,7 @@ def attribution_maps(
         percentile: where the colours end; 100 clips nothing.
         classes: what blue (positive) and what red (negative) speaks for.
         alt: what the image shows, for those who do not see it.
+        credit: whose picture it is, written below it.
         units: what attributions are measured in, such as "logit".
         title: of the page.
 
@@ -62,6 +64,7 @@ def attribution_maps(
     return render(
         "attribution_maps",
         title=title,
+        credit=credit,
         scripts=("common.js", "attribution_maps.js"),
         data={
             "rows": rows,

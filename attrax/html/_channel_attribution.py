@@ -16,6 +16,7 @@ def channel_attribution(
     k: int = 6,
     image: ArrayLike | None = None,
     alt: str = "The picture that is explained",
+    credit: str = "",
     classes: tuple[str, str] = ("for the class", "against it"),
     names: Sequence[str] | None = None,
     word: str = "channel",
@@ -38,6 +39,7 @@ def channel_attribution(
         k: channels a side.
         image: what is explained, `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
         alt: what `image` shows, for those who do not see it.
+        credit: whose picture it is, written below it.
         classes: what blue (positive) and what red (negative) speaks for, such as
             `("for castle", "for tram")`.
         names: of the channels; `word` and their numbers where not given.
@@ -103,6 +105,7 @@ def channel_attribution(
     return render(
         "channel_attribution",
         title=title,
+        credit=credit,
         scripts=("common.js", "channel_attribution.js"),
         data={"methods": data, "names": called},
         methods=methods,

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..plot._arrays import real_array
-from ._page import Page, names_of, percent, render, total
+from ..plot._arrays import real_array, written
+from ._page import Page, names_of, percent, render, room_for, total
 
 
 def features(
@@ -40,6 +40,7 @@ def features(
 
     Raises:
         ImportError: when Jinja2 is not installed.
+        TypeError: when an entry of `x` is neither a text nor a real number.
         ValueError: on shapes that do not fit, values that are not finite, no attribution at all,
             `k` below 1.
 
@@ -64,21 +65,25 @@ def features(
     table = np.stack(list(columns.values()))
     n = table.shape[1]
     called = names_of(names, n, "feature")
-    record = [None] * n if x is None else [_written(value) for value in np.asarray(x, object)]
-    if len(record) != n:
-        raise ValueError(f"`x` must hold one value a feature, {n}; got {len(record)}.")
+    record = [None] * n
+    if x is not None:
+        entries = np.asarray(x, object)
+        if entries.shape != (n,):
+            raise ValueError(f"`x` must hold one value a feature, ({n},); got {entries.shape}.")
+        record = [written("x", value) for value in entries]
     order = np.argsort(-np.abs(table).max(axis=0), kind="stable")
     # A single feature that is left over is shown by itself.
     shown, others = (order, order[:0]) if n <= k + 1 else (order[:k], order[k:])
     rows = [(called[i], record[i], table[:, i]) for i in shown]
     if len(others):
-        sums = np.array([total(column) for column in table[:, others]])
-        rows.append((f"{len(others)} others", None, sums))
+        left_over = np.array([total(column) for column in table[:, others]])
+        rows.append((f"{len(others)} others", None, left_over))
     limit = max(float(np.abs(values).max()) for _, _, values in rows) or 1.0
+    sums = [total(values) for values in columns.values()]
     return render(
         "features",
         title=title,
-        columns=[{"name": name, "sum": total(values)} for name, values in columns.items()],
+        columns=[{"name": name, "sum": value} for name, value in zip(columns, sums, strict=True)],
         rows=[
             {
                 "name": name,
@@ -88,13 +93,7 @@ def features(
             for name, value, values in rows
         ],
         left_over=len(others),
+        room=room_for([*sums, *(v for _, _, values in rows for v in values)]),
         classes=classes,
         units=units,
     )
-
-
-def _written(value: object) -> str:
-    """A number with up to four digits, anything else as it is."""
-    if isinstance(value, (float, np.floating)):
-        return f"{value:.4g}".replace("-", "−")
-    return str(value)

@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from ..plot._arrays import image_array
 from ._page import Page, photograph, render
 
 _THUMBNAIL = 320
@@ -65,7 +63,7 @@ def gallery(items: Sequence[Item], *, title: str = "Gallery", text: str = "") ->
         text=text,
         items=[
             {
-                "picture": photograph(_small(item.image), item.alt),
+                "picture": photograph(item.image, item.alt, _THUMBNAIL),
                 "title": item.title,
                 "text": item.text,
                 "links": {name: _address(file) for name, file in item.links.items()},
@@ -73,15 +71,6 @@ def gallery(items: Sequence[Item], *, title: str = "Gallery", text: str = "") ->
             for item in items
         ],
     )
-
-
-def _small(image: ArrayLike) -> np.ndarray:
-    """The image with at most 320 pixels along its longer side, uint8."""
-    from PIL import Image
-
-    picture = Image.fromarray(np.rint(255.0 * image_array("image", image)).astype(np.uint8))
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
 
 
 def _address(file: str) -> str:

@@ -16,6 +16,7 @@ from ._page import (
     photograph,
     positions_array,
     render,
+    room_for,
     sprite_urls,
 )
 
@@ -30,6 +31,7 @@ def neuron_groups(
     *,
     attributions: Mapping[str, ArrayLike] | None = None,
     alt: str = "The picture that is explained",
+    credit: str = "",
     names: Sequence[str] | None = None,
     layer: str = "",
     units: str = "",
@@ -41,7 +43,8 @@ def neuron_groups(
     group at p; opacity ends at the 99th percentile of `positions`
 
     Point at a group to see it alone, at a position to see how strong every group is there. The
-    share of a group is its part of the sum of `positions`.
+    share of a group is its part of the sum of `positions`. What the groups add to a score need not
+    add up to its change: negative activations belong to none, and groups only approximate the rest.
 
         groups = attrax.visualise.neuron_groups(z, 6)  # needs scikit-learn, the extra `groups`
         effect = np.einsum("khw,kc,hwc->k", *groups, gradient)  # of the score at z
@@ -53,6 +56,7 @@ def neuron_groups(
         icons: what each group looks for: `(n, h, w, 3)`, or a mapping from group to picture.
         attributions: class to `(n,)`, what each group adds to the score of that class.
         alt: what the image shows, for those who do not see it.
+        credit: whose picture it is, written below it.
         names: of the groups; their numbers where not given.
         layer: its name.
         units: what attributions are measured in, such as "logit".
@@ -112,6 +116,7 @@ def neuron_groups(
     return render(
         "neuron_groups",
         title=title,
+        credit=credit,
         scripts=("common.js", "neuron_groups.js"),
         data={
             "rows": rows,
@@ -127,6 +132,7 @@ def neuron_groups(
         groups=groups,
         icons=sprite_urls(icons, n, list(range(n)), name="icons"),
         classes=list(effects),
+        room=room_for(value for effect in effects.values() for value in effect),
         rows=rows,
         columns=columns,
         layer=layer,

@@ -6,7 +6,7 @@ import hashlib
 import html
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ Pictures = ArrayLike | Mapping[int, ArrayLike]
 """A picture for each channel, or for some: `(N, h, w, C)`, or a mapping from channel to picture."""
 
 _FOLDER = Path(__file__).parent / "templates"
+
+# The longer side of a photograph, in pixels: about the width of the widest page.
+_LONGEST = 1024
 
 # What sprites may take of a page together, in bytes, before they are compressed further: a layer of
 # 480 channels with sprites of 100 by 100 pixels still makes a page below 3 MB.
@@ -71,7 +74,13 @@ class Page:
 
 
 def render(
-    template: str, *, title: str, scripts: tuple[str, ...] = (), data: Any = None, **values: Any
+    template: str,
+    *,
+    title: str,
+    credit: str = "",
+    scripts: tuple[str, ...] = (),
+    data: Any = None,
+    **values: Any,
 ) -> Page:
     """The page `template`, with the text of `scripts` in it, and `data` for them to read."""
     environment = _environment()
@@ -80,6 +89,7 @@ def render(
     script = "\n".join(_source(name) for name in scripts)
     document = environment.get_template(f"{template}.html.jinja").render(
         title=title,
+        credit=credit,
         style=Markup(_source("page.css")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(f"\n{script}\n".encode()).digest()).decode(),
@@ -132,6 +142,15 @@ def signed(value: float) -> str:
     return f"+{number(value)}" if value > 0 else number(value)
 
 
+def room_for(values: Iterable[float]) -> float:
+    """The width of a column of `signed` numbers, in widths of a digit.
+
+    One width wherever they stand on a page, so that the bars beside them have one scale too.
+    """
+    # A sign can be wider than a digit; there are at most two.
+    return max((len(signed(value)) for value in values), default=0) + 0.6
+
+
 def total(values: np.ndarray) -> float:
     """The sum, 0 where it is less than the rounding of float32 leaves of parts that cancel."""
     found = float(values.sum())
@@ -167,11 +186,14 @@ def picture_url(name: str, picture: ArrayLike, *, quality: int = 90) -> str:
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
-def photograph(image: ArrayLike, alt: str) -> dict[str, Any]:
-    """What the macro `photograph` draws."""
-    height, width = np.shape(image)[:2] if np.ndim(image) >= 2 else (0, 0)
-    url = picture_url("image", image)
-    return {"url": url, "alt": alt, "width": width, "height": height}
+def photograph(image: ArrayLike, alt: str, longest: int = _LONGEST) -> dict[str, Any]:
+    """What the macro `photograph` draws: at most `longest` pixels along the longer side."""
+    from PIL import Image
+
+    picture = Image.fromarray(np.rint(255.0 * image_array("image", image)).astype(np.uint8))
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    url = picture_url("image", np.asarray(picture))
+    return {"url": url, "alt": alt, "width": picture.width, "height": picture.height}
 
 
 def sprite_urls(

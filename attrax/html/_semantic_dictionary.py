@@ -15,6 +15,7 @@ def semantic_dictionary(
     *,
     k: int = 4,
     alt: str = "The picture that is explained",
+    credit: str = "",
     names: Sequence[str] | None = None,
     word: str = "channel",
     layer: str = "",
@@ -39,6 +40,7 @@ def semantic_dictionary(
         sprites: what each channel looks for: `(N, h, w, 3)`, or a mapping from channel to picture.
         k: how many channels are shown.
         alt: what the image shows, for those who do not see it.
+        credit: whose picture it is, written below it.
         names: of the channels; `word` and their numbers where not given.
         word: what the last axis is made of: "channel", "direction", "group".
         layer: its name.
@@ -70,6 +72,7 @@ def semantic_dictionary(
     return render(
         "semantic_dictionary",
         title=title,
+        credit=credit,
         scripts=("common.js", "semantic_dictionary.js"),
         data={**data, "start": [row, column]},
         picture=photograph(image, alt),

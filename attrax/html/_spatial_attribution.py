@@ -19,6 +19,7 @@ def spatial_attribution(
     icons: Pictures | None = None,
     word: str = "class",
     alt: str = "The picture that is explained",
+    credit: str = "",
     units: str = "",
     title: str = "Where it comes from",
 ) -> Page:
@@ -33,7 +34,8 @@ def spatial_attribution(
     draws on, with its icon, such as `outputs={"group 0": a, "group 1": b}, word="group"`.
 
     Each map is coloured by its own largest absolute value, which is written below it. It begins
-    with the position of the later layer that draws most, in absolute values, or with such a class.
+    with the position of the later layer that the first of `outputs` draws on most, in absolute
+    values; without `outputs` with the position, without `between` with the class that draws most.
 
     Args:
         image: `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
@@ -46,6 +48,7 @@ def spatial_attribution(
             picture.
         word: what `outputs` are: "class", "direction", "group".
         alt: what the image shows, for those who do not see it.
+        credit: whose picture it is, written below it.
         units: what attributions are measured in.
         title: of the page.
 
@@ -90,15 +93,20 @@ def spatial_attribution(
         panels = panels or [_panel(layers[1], *shape)]
         panels.append({**_panel(output, len(maps), 1), "names": list(outputs)})
         links.append(np.stack([value.ravel() for value in maps]))
-    start = int(np.abs(links[0]).sum(axis=1).argmax())
+    most = np.abs(links[-1][0]) if len(links) == 2 else np.abs(links[0]).sum(axis=1)
     return render(
         "spatial_attribution",
         title=title,
+        credit=credit,
         scripts=("common.js", "spatial_attribution.js"),
         data={
             "panels": panels,
-            "links": [{"left": i, "right": i + 1, **packed(m)} for i, m in enumerate(links)],
-            "start": {"panel": 1, "place": start},
+            # A row is a map: packed by itself, it has its digits however small it is.
+            "links": [
+                {"left": i, "right": i + 1, "rows": [packed(row) for row in matrix]}
+                for i, matrix in enumerate(links)
+            ],
+            "start": {"panel": 1, "place": int(most.argmax())},
         },
         picture=photograph(image, alt),
         layers=panels[: len(panels) - bool(outputs)],

@@ -1,12 +1,11 @@
 (() => {
-  // Panels are the layers and the output, from left to right; a link joins neighbours. Its matrix
-  // has a row for each place of the right one, and a column for each of the left one.
-  const links = data.links.map((link) => ({ ...link, matrix: unpack(link) }));
+  // Panels are the layers and the output, from left to right; a link joins neighbours. It has a row
+  // for each place of the right one, in which there is a value for each of the left one.
+  const links = data.links.map((link) => ({ ...link, rows: link.rows.map(unpack) }));
 
   const panels = data.panels.map((panel, p) => {
     const element = document.getElementById(`layer${p}`);
     const said = element.closest(".layer").querySelector(".said");
-    const n = panel.rows * panel.columns;
     const say = (values, from) => {
       const sum = values.reduce((total, value) => total + value, 0);
       const largest = values.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0);
@@ -21,7 +20,8 @@
       });
       buttons.forEach((button, i) => {
         button.addEventListener("keydown", (event) => {
-          const target = { ArrowUp: i - 1, ArrowDown: i + 1, Home: 0, End: n - 1 }[event.key];
+          const last = buttons.length - 1;
+          const target = { ArrowUp: i - 1, ArrowDown: i + 1, Home: 0, End: last }[event.key];
           if (!buttons[target] || event.ctrlKey || event.metaKey || event.altKey) return;
           event.preventDefault();
           buttons[target].focus();
@@ -31,7 +31,7 @@
         }
       });
       return {
-        n, select: (i) => { clear(); press(i); said.textContent = panel.names[i]; },
+        select: (i) => { clear(); press(i); said.textContent = panel.names[i]; },
         clear: () => { press(-1); clear(); said.textContent = ""; },
         name: (i) => panel.names[i],
         show: (values, from) => {
@@ -52,7 +52,6 @@
       select(p, row * panel.columns + column);
     });
     return {
-      n,
       select: (i) => {
         clear();
         marks.place(Math.floor(i / panel.columns), i % panel.columns);
@@ -71,14 +70,9 @@
   const select = (p, i) => {
     panels.forEach((panel, q) => { if (q !== p) panel.clear(); });
     panels[p].select(i);
-    for (const { left, right, matrix } of links) {
-      const width = panels[left].n;
-      if (p === right) {
-        panels[left].show([...matrix.subarray(i * width, (i + 1) * width)], panels[p].name(i));
-      } else if (p === left) {
-        const column = Array.from({ length: panels[right].n }, (_, j) => matrix[j * width + i]);
-        panels[right].show(column, panels[p].name(i));
-      }
+    for (const { left, right, rows } of links) {
+      if (p === right) panels[left].show([...rows[i]], panels[p].name(i));
+      else if (p === left) panels[right].show(rows.map((row) => row[i]), panels[p].name(i));
     }
   };
   select(data.start.panel, data.start.place);
