@@ -158,6 +158,10 @@ class Subject(NamedTuple):
     def alt(self) -> str:
         return f"The photograph “{self.photo.name}”, cropped as the network sees it"
 
+    @property
+    def credit(self) -> str:
+        return f"Photograph: {self.photo.credit}; cropped."
+
 
 def look(stages: Stages, model: Any, photo: Photo, options: argparse.Namespace) -> Subject:
     """One photograph; its sprites are drawn later, for all photographs at once."""
@@ -221,7 +225,12 @@ def dictionary(subject: Subject) -> dict[str, html.Page]:
     layers = {EARLY: subject.inside.early, LATE: subject.inside.late}
     return {
         f"Semantic dictionary, {layer}": report.dictionary_page(
-            subject.view, z, subject.sprites[layer], layer=layer, alt=subject.alt
+            subject.view,
+            z,
+            subject.sprites[layer],
+            layer=layer,
+            alt=subject.alt,
+            credit=subject.credit,
         )
         for layer, z in layers.items()
     }
@@ -238,6 +247,7 @@ def channels(subject: Subject) -> dict[str, html.Page]:
         classes=(f"for {first}", f"for {second}"),
         title=f"Why “{first}” rather than “{second}”?",
         alt=subject.alt,
+        credit=subject.credit,
     )
     return {"Channel attribution": page}
 
@@ -250,6 +260,7 @@ def maps(subject: Subject) -> dict[str, html.Page]:
         subject.inside.methods,
         classes=(f"for {first}", f"against {first}"),
         alt=subject.alt,
+        credit=subject.credit,
         title=f"Where {LATE} sees “{first}”",
     )
     return {"Attribution maps": page}
@@ -263,13 +274,18 @@ def spatial(subject: Subject) -> dict[str, html.Page]:
         outputs=dict(zip(subject.classes, subject.inside.positions, strict=True)),
         layers=(LATE, LAST),
         alt=subject.alt,
+        credit=subject.credit,
         title=f"Where “{subject.classes[0]}” comes from",
     )
     return {"Spatial attribution": page}
 
 
 def groups(subject: Subject) -> dict[str, html.Page]:
-    """The neurons of the late layer in six groups, each with its icon and its attributions."""
+    """The neurons of the late layer in six groups, each with its icon and its attributions.
+
+    What is factorised is the positive part of the activations; what negative ones add to a score
+    is in none of the groups.
+    """
     found = visualise.neuron_groups(jnp.maximum(subject.inside.late, 0), NUM_GROUPS)
     steps = subject.options.tile_steps
     draw = sprites.draw(LATE, ICON_SIZE, steps, direction)
@@ -280,6 +296,7 @@ def groups(subject: Subject) -> dict[str, html.Page]:
         )
 
     recipe = {"size": ICON_SIZE, "steps": steps, "groups": NUM_GROUPS}
+    positive = 100 * np.mean(subject.inside.late > 0)
     effects = np.einsum("khw,kc,nhwc->nk", *found, subject.inside.gradients)
     page = html.neuron_groups(
         subject.view,
@@ -287,7 +304,8 @@ def groups(subject: Subject) -> dict[str, html.Page]:
         kept(subject, "group", recipe, icons),
         attributions=dict(zip(subject.classes, effects, strict=True)),
         alt=subject.alt,
-        layer=LATE,
+        credit=subject.credit,
+        layer=f"{LATE} (its positive activations, {positive:.0f} % of all)",
         units=UNITS,
         title=f"{LATE} in {NUM_GROUPS} groups of neurons",
     )
@@ -319,6 +337,7 @@ def grid(subject: Subject) -> dict[str, html.Page]:
         found.reshape(*z.shape[:2], *found.shape[1:]),
         subject.sprites[LATE],
         alt=subject.alt,
+        credit=subject.credit,
         layer=LATE,
         title=f"The picture as {LATE} sees it",
     )
@@ -334,6 +353,8 @@ PAGES = {
     "grid": grid,
 }
 TOKENS = "tokens"  # not of a photograph
+# The pages that show sprites of a layer.
+SPRITES = {EARLY: {"dictionary"}, LATE: {"dictionary", "channels", "grid"}}
 
 
 # -------------------------------------------------------------------------------------- text
@@ -454,7 +475,7 @@ def photos(options: argparse.Namespace) -> list[Photo]:
             explain_photo.choose("--photos", name, list(known))
         found = [
             Photo(name, Image.fromarray(known[name].image), known[name].credit)
-            for name in options.photos or known
+            for name in dict.fromkeys(options.photos or known)
         ]
     if len(found) > MOST_PHOTOS:
         raise Refusal(f"--image: at most {MOST_PHOTOS} photographs; got {len(found)}.")
@@ -500,13 +521,13 @@ def make(options: argparse.Namespace) -> dict[Path, int]:
                     stages, model, layer, options.sprites, channels, steps=options.sprite_steps
                 )
                 for layer, channels in wanted.items()
+                if SPRITES[layer] & set(kinds)
             }
             for subject in subjects:
                 items.append(card(subject._replace(sprites=tiles), kinds, options.out, save))
-    text = (
-        f"EfficientNet-Lite0 with its ImageNet weights, at {EARLY} and {LATE}. Every link is one "
-        "file that opens by itself."
-    )
+    text = "Every link is one file that opens by itself."
+    if items:
+        text = f"EfficientNet-Lite0 with its ImageNet weights, at {EARLY} and {LATE}. {text}"
     save(
         html.gallery([*items, *texts], title="What networks see", text=text),
         options.out / "index.html",
@@ -533,7 +554,7 @@ def card(
         subject.view,
         links,
         title=subject.photo.name,
-        text=f"{chances}. Photograph: {subject.photo.credit}.",
+        text=f"{chances}. {subject.credit}",
         alt=subject.alt,
     )
 

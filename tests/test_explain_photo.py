@@ -1,8 +1,10 @@
 """The main example: what it prints and writes, and how it refuses."""
 
 import html.parser
+import io
 import re
 import sys
+from base64 import b64decode
 
 import jinja2  # noqa: F401  (imported here so that only the data packages are missing below)
 import numpy as np
@@ -234,7 +236,13 @@ def test_the_whole_job(packages, capsys, tmp_path):
     assert "Why “espresso” rather than “cup”?" in page.text
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     assert len(images) == 12
-    assert all(image["src"].startswith("data:image/png;base64,") for image in images)
+    assert all(image["src"].startswith("data:image/webp;base64,") for image in images)
+    for image, file in zip(images[1:], ("four_panel.png", "heatmap.png"), strict=False):
+        data = image["src"].partition(",")[2]
+        # The pixels of the file.
+        with Image.open(out / file) as expected, Image.open(io.BytesIO(b64decode(data))) as found:
+            np.testing.assert_array_equal(found, expected.convert("RGB"))
+    assert len(source) < 3e6
     assert all(len(image["alt"]) > 20 for image in images)
     assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
     assert {attributes["href"] for tag, attributes in page.tags if tag == "a"} == linked

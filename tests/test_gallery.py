@@ -79,6 +79,15 @@ def test_pictures_are_drawn_once(tmp_path):
     assert len(set(drawn)) == 4 and len(visualise.spritemaps(tmp_path)) == 2
 
 
+def test_a_photograph_is_taken_once():
+    options = argparse.Namespace(image=None, labelled=False, photos=["coffee", "rocket", "coffee"])
+    try:
+        found = gallery.photos(options)
+    except ImportError as error:
+        pytest.skip(str(error))
+    assert [photo.name for photo in found] == ["coffee", "rocket"]
+
+
 # ---------------------------------------------------------------------------------- refusals
 
 
@@ -126,13 +135,18 @@ def test_pages_that_are_too_large_are_an_error(capsys, tmp_path, monkeypatch):
 @pytest.mark.soak
 def test_every_page_of_a_photograph(capsys, tmp_path):
     out, sprites = tmp_path / "gallery", tmp_path / "sprites"
-    arguments = ["--photos", "coffee", "--pages", *gallery.PAGES, "--out", str(out)]
-    arguments += ["--sprites", str(sprites), "--sprite-steps", "2", "--tile-steps", "2"]
-    status = gallery.main(arguments)
+    arguments = ["--photos", "coffee", "--out", str(out), "--sprites", str(sprites)]
+    arguments += ["--sprite-steps", "2", "--tile-steps", "2", "--pages"]
+    status = gallery.main([*arguments, "maps", "spatial"])
     printed = capsys.readouterr()
     if "which is not installed" in printed.err:
         pytest.skip(printed.err)
     assert status == 0
+    assert "3 pages, " in printed.out
+    assert not sprites.exists()  # these pages show none
+
+    assert gallery.main([*arguments, *gallery.PAGES]) == 0
+    printed = capsys.readouterr()
     pages = sorted(path.name for path in (out / "coffee").iterdir())
     assert pages == [
         "activation-grid.html",
@@ -150,7 +164,11 @@ def test_every_page_of_a_photograph(capsys, tmp_path):
         source = (out / "coffee" / page).read_text(encoding="utf-8")
         assert len(source.encode()) < gallery.LIMIT
         assert ">no picture<" not in source
-    assert "espresso 95 %, cup 1 %. Photograph: Rachel Michetti, CC0." in index
+        assert ">Photograph: Rachel Michetti, CC0; cropped.</p>" in source
+    assert "espresso 95 %, cup 1 %. Photograph: Rachel Michetti, CC0; cropped." in index
+    groups = (out / "coffee" / "neuron-groups.html").read_text(encoding="utf-8")
+    (share,) = re.findall(r"block10 \(its positive activations, (\d+) % of all\)", groups)
+    assert 30 < int(share) < 70  # the layer is linear
     kinds = {(name.layer, name.variant) for name in visualise.spritemaps(sprites)}
     assert kinds == {
         ("block6", "channel"),
