@@ -3,7 +3,7 @@
     python tests/dataset_run.py STORE [--stop-writing N] [--host I N ADDRESS]
 
 Integrated gradients of a small convolutional network for the digits of scikit-learn. Prints a line
-before the run and one after it.
+before the run and one after it, and as one of several hosts how many examples it has read.
 """
 
 import argparse
@@ -49,10 +49,28 @@ def method(model, image, y, key):
     return {"attribution": attribution, "predicted": model(image).argmax()}
 
 
-def batches(stop_writing=None):
+class Counted:
+    """Examples that know how often they were read."""
+
+    def __init__(self, values):
+        self.values, self.read = values, 0
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, index):
+        self.read += 1
+        return self.values[index]
+
+
+def data():
     digits = load_digits()
     images = (digits.images[:EXAMPLES, :, :, None] / 16).astype("float32")
-    labels = digits.target[:EXAMPLES].astype("int32")
+    return images, digits.target[:EXAMPLES].astype("int32")
+
+
+def batches(stop_writing=None):
+    images, labels = data()
     for number, batch in enumerate(
         datasets.batched((images, labels), SIZE, beside={"label": labels})
     ):
@@ -61,11 +79,11 @@ def batches(stop_writing=None):
         yield batch
 
 
-def explain(store, *, model=None, stop_writing=None, **options):
+def explain(store, examples, *, model=None, **options):
     return datasets.explain(
         method,
         network() if model is None else model,
-        batches(stop_writing),
+        examples,
         store=store,
         key=jax.random.key(1),
         metadata={"classes": list(range(10))},
@@ -83,7 +101,13 @@ def main():
         process, processes, address = options.host
         jax.distributed.initialize(address, int(processes), int(process))
     print("begin", flush=True)
-    explain(options.store, stop_writing=options.stop_writing)
+    if options.host is None:
+        explain(options.store, batches(options.stop_writing))
+    else:  # a sequence, of which a process reads what is its own
+        images, labels = data()
+        images = Counted(images)
+        explain(options.store, datasets.batched((images, labels), SIZE, beside={"label": labels}))
+        print(f"{images.read} read", flush=True)
     print("end", flush=True)
 
 
