@@ -169,6 +169,23 @@ def test_three_by_three_points_of_many_features(size, padding):
         assert primitives(attrax.for_cpu(three_by_three), *args)["dot_general"] == 0
 
 
+def test_a_loop_pays_for_the_transform_of_its_weights_once():
+    x, kernel = normal(1, 8, 8, 64), normal(3, 3, 64, 64)  # 16 tiles: a quarter of the features
+
+    def once(x, kernel):
+        dims = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=dims)
+
+    def repeated(x, kernel):
+        return lax.scan(lambda x, _: (jnp.tanh(once(x, kernel) / 24), None), x, length=4)[0]
+
+    assert primitives(attrax.for_cpu(once), x, kernel)["conv_general_dilated"] == 1
+    counts = primitives(attrax.for_cpu(repeated), x, kernel)
+    assert counts["conv_general_dilated"] == 0 and counts["dot_general"] == 16
+    expected, found = (jax.jit(f)(x, kernel) for f in (repeated, attrax.for_cpu(repeated)))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
 def test_rounding_is_that_of_another_order_of_the_sum():
     """In float32, beside the convolution itself, both against float64."""
     x, kernel = jnp.maximum(normal(4, 8, 8, 64), 0), normal(3, 3, 64, 64)

@@ -37,39 +37,50 @@ from ._windows import (
 Rewrite = Callable[..., Any]
 
 
-def rewritten(jaxpr: Any, args: Sequence[Any]) -> list[Any]:
-    """Evaluate a program with its slow equations replaced."""
+def rewritten(jaxpr: Any, args: Sequence[Any], rounds: int = 1) -> list[Any]:
+    """Evaluate a program with its slow equations replaced.
+
+    `rounds` is how often it runs, as the body of a loop: what concerns weights alone is computed
+    once for all of them.
+    """
     env, opened = Env(jaxpr, args), open_jaxpr(jaxpr)
     waiting: list[Any] = []
     for eqn in opened.eqns:
-        change = _rule(eqn)
-        if change is None and not any(map(_is_slow, _bodies(eqn))):
+        change, inside = _rule(eqn, rounds), rounds * _rounds(eqn)
+        if change is None and not any(_is_slow(body, inside) for body in _bodies(eqn)):
             waiting.append(eqn)
             continue
         env.bind(jaxpr, waiting)
         waiting = []
         if change is None:
-            env.bind(jaxpr, [with_bodies(eqn, _rewritten_body)])
+            body = functools.partial(_rewritten_body, rounds=inside)
+            env.bind(jaxpr, [with_bodies(eqn, body)])
         else:
             env.write(eqn, [change(*env.read(eqn.invars))])
     env.bind(jaxpr, waiting)
     return env.read(opened.outvars)
 
 
-def _rewritten_body(body: Any) -> Any:
+def _rewritten_body(body: Any, rounds: int) -> Any:
     """A program inside of an equation, rewritten, in the form in which the equation holds it."""
-    if not _is_slow(body):
+    if not _is_slow(body, rounds):
         return body
-    found = trace(lambda *args: rewritten(body, args), input_avals(body))
+    found = trace(lambda *args: rewritten(body, args, rounds), input_avals(body))
     inputs, count = found.jaxpr.invars, len(found.consts)
     opened = found.jaxpr.replace(constvars=inputs[:count], invars=inputs[count:])
     return like(body, opened, found.consts)
 
 
-def _is_slow(jaxpr: Any) -> bool:
+def _is_slow(jaxpr: Any, rounds: int) -> bool:
     return any(
-        _rule(eqn) is not None or any(map(_is_slow, _bodies(eqn))) for eqn in open_jaxpr(jaxpr).eqns
+        _rule(eqn, rounds) is not None
+        or any(_is_slow(body, rounds * _rounds(eqn)) for body in _bodies(eqn))
+        for eqn in open_jaxpr(jaxpr).eqns
     )
+
+
+def _rounds(eqn: Any) -> int:
+    return eqn.params["length"] if eqn.primitive.name == "scan" else 1
 
 
 def _bodies(eqn: Any) -> Iterator[Any]:
@@ -77,10 +88,10 @@ def _bodies(eqn: Any) -> Iterator[Any]:
     return iter(()) if eqn.primitive.name == "shard_map" else bodies_of(eqn)
 
 
-def _rule(eqn: Any) -> Rewrite | None:
+def _rule(eqn: Any, rounds: int) -> Rewrite | None:
     """What computes the value of a slow equation otherwise; None for one that is not slow."""
     if eqn.primitive.name == "conv_general_dilated":
-        return _convolution(eqn)
+        return _convolution(eqn, rounds)
     if eqn.primitive.name == "select_and_scatter_add":
         return max_pool_gradient(eqn)
     return None
@@ -89,7 +100,7 @@ def _rule(eqn: Any) -> Rewrite | None:
 # ------------------------------------------------------------------------------- convolutions
 
 
-def _convolution(eqn: Any) -> Rewrite | None:
+def _convolution(eqn: Any, rounds: int) -> Rewrite | None:
     p, (lhs, rhs), out = eqn.params, [v.aval for v in eqn.invars], eqn.outvars[0].aval
     dims, groups = p["dimension_numbers"], p["feature_group_count"]
     if p["batch_group_count"] != 1 or not jnp.issubdtype(lhs.dtype, jnp.floating):
@@ -121,7 +132,9 @@ def _convolution(eqn: Any) -> Rewrite | None:
         inner = lambda x, k: _product(x, k, window, p)  # noqa: E731
     elif has_phases(window):
         inner = lambda x, k: _by_phases(x, k, window, p)  # noqa: E731
-    elif _winograd_pays(window, lhs.shape[dims.lhs_spec[0]], features, {lhs.dtype, out.dtype}):
+    elif _winograd_pays(
+        window, lhs.shape[dims.lhs_spec[0]], rounds, features, {lhs.dtype, out.dtype}
+    ):
         inner = lambda x, k: _winograd.convolution(  # noqa: E731
             x, k, window.low, window.out, p["precision"]
         )
@@ -153,16 +166,17 @@ _MOST_POINTS = 512
 
 
 def _winograd_pays(
-    window: Window, n: int, features: tuple[int, int], dtypes: set[np.dtype]
+    window: Window, n: int, rounds: int, features: tuple[int, int], dtypes: set[np.dtype]
 ) -> bool:
     """Whether it applies, in a precision with room for its transforms, and is faster.
 
-    Where there are fewer tiles than features the transform of the weights costs what it saves.
+    Where there are fewer tiles than features the transform of the weights costs what it saves. In a
+    loop it is done once; with a quarter as many tiles the products themselves are too small.
     """
     if window.kernel != (3, 3) or {*window.stride, *window.spacing, *window.dilation} != {1}:
         return False
     wide = dtypes in ({np.dtype(np.float32)}, {np.dtype(np.float64)})
-    tiles = n * math.prod(-(-out // 2) for out in window.out)
+    tiles = n * min(rounds, 4) * math.prod(-(-out // 2) for out in window.out)
     return wide and min(features) >= _MANY and max(features) <= tiles
 
 
