@@ -23,6 +23,7 @@ BENCHMARKS = (
     "prior_memory",
     "compile_once",
     "memory",
+    "precision",
     "cut_flops",
     "devices",
 )

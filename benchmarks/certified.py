@@ -26,7 +26,6 @@ BATCH = 64
 """Examples of a batch, for what lock step would cost."""
 RULES = {"smooth": range(3, 49), "ReLU": [2**k for k in range(4, 10)]}
 REFERENCE = {"smooth": clenshaw_curtis(257), "ReLU": midpoint(4096)}
-SIDE = 64
 SEED = 1
 """The factors of the estimate were chosen on networks of seed 0 and on other pictures."""
 ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "tanh": jnp.tanh}
@@ -46,14 +45,14 @@ class Cases(NamedTuple):
 class Records(NamedTuple):
     """What is known of the cases of one network.
 
-    `nodes` are `(N, 257, D)`: the integrand at the nodes of Clenshaw-Curtis; `exact` is `(N, D)`;
-    `fixed` has the error of each Gauss rule, by its number of nodes.
+    `nodes` are `(N, 257, D)`: the integrand at the nodes of Clenshaw-Curtis, where it was wanted;
+    `exact` is `(N, D)`; `fixed` has the error of each Gauss rule, by its number of nodes.
     """
 
     kind: str
     run: Callable[..., Any]
     cases: Cases
-    nodes: np.ndarray
+    nodes: np.ndarray | None
     exact: np.ndarray
     fixed: dict[int, np.ndarray]
 
@@ -161,16 +160,17 @@ def record(
     chunk: int,
     rules: Sequence[int],
     fine: Rule,
+    with_nodes: bool = False,
 ) -> Records:
-    """The values at the nodes, the reference, and the errors of fixed rules."""
+    """The reference, the errors of fixed rules, and the values at the nodes if they are wanted."""
     at = integrand(fn)
     tables = [gauss_legendre(n) for n in rules]
     spots = np.concatenate([table.nodes for table in tables])
     nodes, exact, fixed = [], [], []
     for case in map(Cases._make, zip(*cases, strict=True)):
-        nodes.append(sampled(at, weights, case, clenshaw_curtis(257).nodes, chunk))
-        values = nodes[-1] if fine.n == 257 else sampled(at, weights, case, fine.nodes, chunk)
-        exact.append(fine.weights @ values)
+        exact.append(fine.weights @ sampled(at, weights, case, fine.nodes, chunk))
+        if with_nodes:
+            nodes.append(sampled(at, weights, case, clenshaw_curtis(257).nodes, chunk))
         values = np.split(sampled(at, weights, case, spots, chunk), np.cumsum(rules)[:-1])
         sums = np.stack(
             [table.weights @ value for table, value in zip(tables, values, strict=True)]
@@ -189,7 +189,8 @@ def record(
     program = jax.jit(attrax.for_cpu(certified), static_argnums=2)
     fixed = dict(zip(rules, np.stack(fixed, axis=1), strict=True))
     run = functools.partial(program, weights)
-    return Records(kind, run, cases, np.stack(nodes), np.stack(exact), fixed)
+    kept = np.stack(nodes) if with_nodes else None
+    return Records(kind, run, cases, kept, np.stack(exact), fixed)
 
 
 def off(value: np.ndarray, exact: np.ndarray) -> np.ndarray:
@@ -378,6 +379,7 @@ class Level(NamedTuple):
 
 def levels_of(records: Records) -> dict[int, Level]:
     """The nested rules on the recorded nodes."""
+    assert records.nodes is not None
     assess = jax.jit(estimates.assessed)
     coarse, found = assess(records.nodes[:, :: 256 // 4]), {}
     total = records.exact.sum(1)
@@ -490,52 +492,87 @@ def recorded(pictures: int) -> dict[str, list[Records]]:
         cases = cases_of(predict, unseen, [np.zeros_like(xs[0]), seen.mean(0)])
         kind = "ReLU" if act == "relu" else "smooth"
         fn = functools.partial(score, act)
-        found[kind].append(record(kind, fn, layers, cases, 256, RULES[kind], REFERENCE[kind]))
+        rules, fine = RULES[kind], REFERENCE[kind]
+        found[kind].append(record(kind, fn, layers, cases, 256, rules, fine, with_nodes=True))
     return found
 
 
-def photographs(pictures: int) -> Table:
+class Setting(NamedTuple):
+    """Photographs at one size: how many, for how many classes and baselines, against what."""
+
+    side: int
+    pictures: int
+    classes: int
+    baselines: tuple[str, ...]
+    rules: tuple[int, ...]
+    reference: int
+    chunk: int
+
+
+LARGE = Setting(64, 24, 1, ("grey",), (64, 256), 1024, 16)
+MANY = Setting(32, 24, 11, ("grey", "blurred"), (32, 64), 512, 32)
+
+
+def photographs(name: str, setting: Setting) -> Table:
     """EfficientNet-Lite0, with ReLU6, on photographs."""
     net = network.load()
     pretrained = importlib.import_module("pretrained")
-    photos = [p.image for p in pretrained.labelled_photos() + pretrained.cat_photos()][:pictures]
-    xs = np.stack([shrunk(pretrained.preprocess(photo)) for photo in photos])
-    best = np.asarray(jax.jit(jax.vmap(net.model))(xs)).argmax(1).astype(np.int32)
-    odd = np.arange(len(xs)) % 2 == 1
-    cases = Cases(xs, np.zeros_like(xs), best, odd)
+    photos = [p.image for p in pretrained.labelled_photos() + pretrained.cat_photos()]
+    shape = setting.side, setting.side, 3
+    xs = np.stack(
+        [
+            jax.image.resize(pretrained.preprocess(photo), shape, "cubic")
+            for photo in photos[: setting.pictures]
+        ]
+    )
+    outputs = np.asarray(jax.jit(jax.vmap(net.model))(xs))
+    best = np.argsort(-outputs, axis=1)[:, : setting.classes].astype(np.int32)
+    baseline = {"grey": np.zeros_like, "blurred": blurred}
+    each = [
+        (x, baseline[which](x), i, probability)
+        for x, classes in zip(xs, best, strict=True)
+        for i in classes
+        for which in setting.baselines
+        for probability in (False, True)
+    ]
+    cases = Cases(*(np.stack(column) for column in zip(*each, strict=True)))
 
     def fn(model: attrax.Model, x: jax.Array, i: jax.Array, probability: jax.Array) -> jax.Array:
         outputs = model(x)
         return jnp.where(probability, jax.nn.softmax(outputs)[i], outputs[i])
 
-    name, rules = "EfficientNet-Lite0", [16, 32, 64, 128, 256]
-    records = record(name, fn, net.model, cases, 16, rules, midpoint(1024))
+    kind, fine = "EfficientNet-Lite0", midpoint(setting.reference)
+    records = record(kind, fn, net.model, cases, setting.chunk, setting.rules, fine)
     rows, results = rows_of([records], MOST[:1])
     claims = [
         Claim(
-            f"EfficientNet-Lite0, {tolerance:.0e}: violations among the converged",
+            f"{kind}, {tolerance:.0e}: violations among the converged",
             result.violated(tolerance),
             at_most=0.01,
         )
         for (_, tolerance), result in results.items()
     ]
+    classes = f"{setting.classes} best classes" if setting.classes > 1 else "best class"
     return Table(
-        name="certified_photographs",
-        title=f"Integrated gradients to a tolerance: EfficientNet-Lite0, {SIDE} x {SIDE}",
-        caption=CAPTION + f" {len(xs)} photographs, their best class, a grey baseline; the logit "
-        "of one half, the probability of the other. Reference: 1024 midpoints.",
+        name=f"certified_{name}",
+        title=f"Integrated gradients to a tolerance: {kind}, {setting.side} x {setting.side}",
+        caption=(
+            f"{CAPTION} {len(xs)} photographs, their {classes}, baselines: "
+            f"{' and '.join(setting.baselines)}. Reference: {setting.reference} midpoints."
+        ),
         columns=COLUMNS,
         rows=rows,
         claims=claims,
     )
 
 
-def shrunk(picture: np.ndarray) -> np.ndarray:
-    """The picture at `SIDE` x `SIDE`."""
-    return np.asarray(jax.image.resize(picture, (SIDE, SIDE, 3), "cubic"))
+def blurred(x: np.ndarray) -> np.ndarray:
+    """The picture without what is finer than an eighth of it."""
+    small = jax.image.resize(x, (4, 4, 3), "linear")
+    return np.asarray(jax.image.resize(small, x.shape, "cubic"))
 
 
-PARTS = ("digits", "photographs")
+PARTS = ("digits", "photographs", "many")
 
 
 def run(quick: bool = False, parts: Sequence[str] = PARTS) -> list[Table]:
@@ -544,8 +581,10 @@ def run(quick: bool = False, parts: Sequence[str] = PARTS) -> list[Table]:
     if "digits" in parts:
         records = recorded(4 if quick else 45)
         tables += [digits(records), compared(records)]
-    if "photographs" in parts:
-        tables.append(photographs(2 if quick else 24))
+    for name, setting in (("photographs", LARGE), ("many", MANY)):
+        if name in parts:
+            few = setting._replace(pictures=2, classes=min(2, setting.classes))
+            tables.append(photographs(name, few if quick else setting))
     return tables
 
 
