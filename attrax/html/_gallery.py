@@ -51,6 +51,7 @@ def gallery(items: Sequence[Item], *, title: str = "Gallery", text: str = "") ->
             than to a file below the folder of this page.
 
     Example:
+        >>> import numpy as np
         >>> page = gallery([Item(np.zeros((20, 30)), {"Channels": "coffee/block 2.html"})])
         >>> 'href="coffee/block%202.html"' in page.html
         True
