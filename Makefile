@@ -17,7 +17,7 @@ help:
 	@echo "make soak     the slow tests"
 	@echo "make compat   the tests on the oldest and the newest supported Python and JAX"
 	@echo "make parity   Captum beside attrax on random models; installs PyTorch in .venv-parity"
-	@echo "make bench    the benchmarks beside Captum, with the PyTorch of parity; 40 minutes"
+	@echo "make bench    the benchmarks beside Captum, with the PyTorch of parity; 50 minutes"
 	@echo "make clean    remove .venv* and everything that the commands wrote"
 
 demo: .venv/demo
