@@ -1,9 +1,9 @@
 """Reading ahead."""
 
-import queue
-import threading
+import collections
 from collections.abc import Generator, Iterable
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -17,32 +17,14 @@ def prefetched(items: Iterable[T], depth: int) -> Generator[T, None, None]:
     if not depth:
         yield from items
         return
-    ready: queue.SimpleQueue[tuple[str, T | BaseException | None]] = queue.SimpleQueue()
-    places, stopped = threading.Semaphore(depth), threading.Event()
-
-    def read() -> None:
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1, "attrax.datasets") as thread:
+        ahead: collections.deque[Any] = collections.deque()
         try:
-            for item in items:
-                ready.put(("item", item))
-                places.acquire()
-                if stopped.is_set():
-                    return
-            ready.put(("end", None))
-        except BaseException as error:
-            ready.put(("error", error))
-
-    thread = threading.Thread(target=read, name="attrax.datasets", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, item = ready.get()
-            places.release()
-            if kind == "end":
-                return
-            if isinstance(item, BaseException) and kind == "error":
-                raise item
-            yield item  # pyright: ignore[reportReturnType]
-    finally:
-        stopped.set()
-        places.release()
-        thread.join()
+            ahead.extend(thread.submit(next, iterator, end) for _ in range(depth))
+            while (item := ahead.popleft().result()) is not end:
+                ahead.append(thread.submit(next, iterator, end))
+                yield item
+        finally:
+            for reading in ahead:
+                reading.cancel()
