@@ -235,7 +235,10 @@ def _halved(
     def step(chunk: Array, state: Integrals) -> Integrals:
         place = chunk * group + jnp.arange(group)
         index = order[jnp.minimum(place, count - 1)]
-        one = lambda tree: jax.tree.map(lambda leaf: leaf[index], tree)  # noqa: E731
+
+        def one(tree: PyTree) -> PyTree:
+            return jax.tree.map(lambda leaf: leaf[index], tree)
+
         # An example beyond the last has no tolerance to meet, and is not written.
         tolerance = jnp.where(place < count, tolerances[index], jnp.inf)
         new = jax.vmap(refine)(one(batch), one(rows), state.evaluations[index], tolerance)
@@ -251,7 +254,7 @@ def _mesh(dtype: Any, rows: PyTree, evaluated: Array, most: int, together: int) 
     """The nodes at which the nested rules have evaluated one example."""
     nodes = clenshaw_curtis(jax.tree.leaves(rows)[0].shape[0]).nodes
     n = len(nodes)
-    have = np.arange(n) % ((n - 1) // (LEVELS[-2] - 1)) == 0 if n > LEVELS[-2] else np.ones(n, bool)
+    have = np.arange(n) % max(1, (n - 1) // (LEVELS[-2] - 1)) == 0
     # What is there comes first, so that new nodes are appended.
     first = np.argsort(~have, kind="stable")
     times = jnp.asarray(nodes[first], dtype)

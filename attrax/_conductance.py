@@ -150,7 +150,9 @@ def flow(
     """`t -> (d score / d z) * (d z / d t)` on a curve in input space, for `conductance`."""
 
     def integrand(t: Array) -> PyTree:
-        along = lambda t: _divide(split, curve(t))  # noqa: E731
+        def along(t: Array) -> Any:
+            return _divide(split, curve(t))
+
         z, velocity, tail = derivative(along, (t,), (jnp.ones_like(t),), has_aux=True)
         tail = _outside(tail, split, curve(t))
         slope = gradient(lambda z: score(tail(z)), z)

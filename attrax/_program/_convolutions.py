@@ -102,7 +102,7 @@ def _rule(eqn: Any, rounds: int) -> Rewrite | None:
 
 def _convolution(eqn: Any, rounds: int) -> Rewrite | None:
     p, (lhs, rhs), out = eqn.params, [v.aval for v in eqn.invars], eqn.outvars[0].aval
-    dims, groups = p["dimension_numbers"], p["feature_group_count"]
+    dims = p["dimension_numbers"]
     if p["batch_group_count"] != 1 or not jnp.issubdtype(lhs.dtype, jnp.floating):
         return None
     window = Window(
@@ -118,29 +118,8 @@ def _convolution(eqn: Any, rounds: int) -> Rewrite | None:
         return None
     if isinstance(p["precision"], lax.DotAlgorithm | lax.DotAlgorithmPreset):
         return None  # those of convolutions are not those of products of matrices
-    features = rhs.shape[dims.rhs_spec[0]] // groups, rhs.shape[dims.rhs_spec[1]]
-    turned = _kernel_order(dims) != tuple(range(rhs.ndim))
-    if groups > 1 and math.prod(features) <= _FEW:
-        if math.prod(window.kernel) > _MOST_POINTS:
-            return None
-        # Sums in float32 or wider, as XLA keeps them; `change` casts to the dtype of the output.
-        wide = functools.partial(jnp.asarray, dtype=wide_dtype(out.dtype))
-        inner = lambda x, k: _shifted_products(wide(x), _fixed(wide(k)), window, groups)  # noqa: E731
-    elif groups > 1:
-        return None
-    elif all(size == 1 for size in window.kernel):
-        inner = lambda x, k: _product(x, k, window, p)  # noqa: E731
-    elif has_phases(window):
-        inner = lambda x, k: _by_phases(x, k, window, p)  # noqa: E731
-    elif _winograd_pays(
-        window, lhs.shape[dims.lhs_spec[0]], rounds, features, {lhs.dtype, out.dtype}
-    ):
-        inner = lambda x, k: _winograd.convolution(  # noqa: E731
-            x, k, window.low, window.out, p["precision"]
-        )
-    elif turned:
-        inner = lambda x, k: _as_it_stands(x, _fixed(k), p)  # noqa: E731
-    else:
+    inner = _channels_last_rule(eqn, window, rounds)
+    if inner is None:
         return None
 
     def change(lhs: Any, rhs: Any) -> Any:
@@ -150,6 +129,29 @@ def _convolution(eqn: Any, rounds: int) -> Rewrite | None:
         return y.astype(out.dtype)
 
     return change
+
+
+def _channels_last_rule(eqn: Any, window: Window, rounds: int) -> Rewrite | None:
+    """What computes it from an input `(n, *space, in)` and a kernel `(*space, in, out)`."""
+    p, (lhs, rhs), out = eqn.params, [v.aval for v in eqn.invars], eqn.outvars[0].aval
+    dims, groups = p["dimension_numbers"], p["feature_group_count"]
+    features = rhs.shape[dims.rhs_spec[0]] // groups, rhs.shape[dims.rhs_spec[1]]
+    if groups > 1:
+        if math.prod(features) > _FEW or math.prod(window.kernel) > _MOST_POINTS:
+            return None
+        # Sums in float32 or wider, as XLA keeps them; what is returned is cast back.
+        wide = functools.partial(jnp.asarray, dtype=wide_dtype(out.dtype))
+        return lambda x, k: _shifted_products(wide(x), _fixed(wide(k)), window, groups)
+    if all(size == 1 for size in window.kernel):
+        return lambda x, k: _product(x, k, window, p)
+    if has_phases(window):
+        return lambda x, k: _by_phases(x, k, window, p)
+    n, dtypes = lhs.shape[dims.lhs_spec[0]], {lhs.dtype, out.dtype}
+    if _winograd_pays(window, n, rounds, features, dtypes):
+        return lambda x, k: _winograd.convolution(x, k, window.low, window.out, p["precision"])
+    if _kernel_order(dims) != tuple(range(rhs.ndim)):
+        return lambda x, k: _as_it_stands(x, _fixed(k), p)
+    return None
 
 
 _FEW = 4
@@ -242,13 +244,16 @@ def _standard(ndim: int) -> lax.ConvDimensionNumbers:
 def _product(x: Any, kernel: Any, window: Window, p: Any) -> Any:
     """A kernel of one point: a product of matrices."""
     matrix = _fixed(kernel.reshape(kernel.shape[-2:]))
-    apply = lambda x: lax.dot_general(  # noqa: E731
-        x,
-        matrix,
-        (((x.ndim - 1,), (0,)), ((), ())),
-        precision=p["precision"],
-        preferred_element_type=p["preferred_element_type"],
-    )
+
+    def apply(x: Any) -> Any:
+        return lax.dot_general(
+            x,
+            matrix,
+            (((x.ndim - 1,), (0,)), ((), ())),
+            precision=p["precision"],
+            preferred_element_type=p["preferred_element_type"],
+        )
+
     if all(s == 1 for s in window.spacing):
         return apply(tap(padded_input(x, window), (0,) * len(window.out), window))
     return tap(padded_input(apply(x), window), (0,) * len(window.out), window)
@@ -286,8 +291,7 @@ def _shifted_phases(x: Any, kernel: Any, window: Window, groups: int) -> Any:
             index = (slice(b, b + c) for b, c in zip(begin, counts, strict=True))
             terms.append(_grouped(padded[(slice(None), *index)], part[at], groups))
         found.append(functools.reduce(operator.add, terms) if terms else zeros)
-    stacked = jnp.stack(found)
-    return interleaved(stacked.reshape(*window.spacing, *stacked.shape[1:]), window)
+    return interleaved(jnp.stack(found), window)
 
 
 def _grouped(x: Any, weights: Any, groups: int) -> Any:
@@ -315,8 +319,7 @@ def _by_phases(x: Any, kernel: Any, window: Window, p: Any) -> Any:
             continue
         part = _fixed(part_of(kernel, phase, window))
         found.append(_plain(x, part, [-s for s in phase.start], counts, p))
-    stacked = jnp.stack(found)
-    return interleaved(stacked.reshape(*window.spacing, *stacked.shape[1:]), window)
+    return interleaved(jnp.stack(found), window)
 
 
 def _phases_at_once(x: Any, kernel: Any, window: Window, p: Any) -> Any:
@@ -325,7 +328,7 @@ def _phases_at_once(x: Any, kernel: Any, window: Window, p: Any) -> Any:
     Some of its weights are zeros, but vectors of the processor are fuller than with the few
     features of a phase alone.
     """
-    phases, counts, ndim = phases_of(window), counts_of(window), len(window.out)
+    phases, counts = phases_of(window), counts_of(window)
     low, points = reach_of(phases)
     parts = []
     for phase in phases:
@@ -337,6 +340,5 @@ def _phases_at_once(x: Any, kernel: Any, window: Window, p: Any) -> Any:
         parts.append(lax.pad(part, np.zeros((), part.dtype), [*edges, (0, 0, 0), (0, 0, 0)]))
     together = _fixed(jnp.concatenate(parts, -1))
     found = _plain(x, together, [-lo for lo in low], counts, p)
-    found = found.reshape(*found.shape[:-1], *window.spacing, kernel.shape[-1])
-    axes = (*range(ndim + 1, 2 * ndim + 1), *range(ndim + 1), 2 * ndim + 1)
-    return interleaved(jnp.transpose(found, axes), window)
+    found = found.reshape(*found.shape[:-1], len(phases), kernel.shape[-1])
+    return interleaved(jnp.moveaxis(found, -2, 0), window)

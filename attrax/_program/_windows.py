@@ -100,8 +100,9 @@ def reach_of(phases: Sequence[Phase]) -> tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def interleaved(stacked: Any, window: Window) -> Any:
-    """`(*spacing, n, *counts, features)` to `(n, *out, features)`."""
+    """The phases, `(phases, n, *counts, features)`, to `(n, *out, features)`."""
     ndim, counts = len(window.out), counts_of(window)
+    stacked = stacked.reshape(*window.spacing, *stacked.shape[1:])
     places = itertools.chain.from_iterable((ndim + 1 + i, i) for i in range(ndim))
     merged = jnp.transpose(stacked, (ndim, *places, 2 * ndim + 1))
     size = [c * s for c, s in zip(counts, window.spacing, strict=True)]

@@ -258,14 +258,18 @@ def strongest(
     }
 
 
-def entries_at(
+def shown_at(
     activation: ArrayLike, data: Mapping[str, Any], row: int, column: int
-) -> list[tuple[int, float]]:
-    """The strongest units of one position, and their values as they are."""
+) -> dict[str, Any]:
+    """What a template draws of `strongest` at first: one position, with its values as they are."""
     k = data["k"]
     first = (row * data["columns"] + column) * k
     here = np.asarray(activation)[row, column]
-    return [(i, float(here[i])) for i in data["units"][first : first + k]]
+    return {
+        "entries": [(i, float(here[i])) for i in data["units"][first : first + k]],
+        "start": (row, column),
+        **{name: data[name] for name in ("names", "sprites", "limit", "rows", "columns")},
+    }
 
 
 def positions_array(name: str, value: ArrayLike, ndim: int, shape: str) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._page import Page, Pictures, entries_at, photograph, render, strongest
+from ._page import Page, Pictures, photograph, render, shown_at, strongest
 
 
 def semantic_dictionary(
@@ -66,9 +66,9 @@ def semantic_dictionary(
         Olah et al. (2018), doi:10.23915/distill.00010, "Making Sense of Hidden Layers".
     """
     data = strongest(activation, sprites, k, names, word)
-    rows, columns = data["rows"], data["columns"]
     values = np.asarray(activation, np.float64)
-    row, column = (int(i) for i in np.unravel_index(values.max(axis=-1).argmax(), (rows, columns)))
+    peaks = values.max(axis=-1)
+    row, column = (int(i) for i in np.unravel_index(peaks.argmax(), peaks.shape))
     return render(
         "semantic_dictionary",
         title=title,
@@ -76,14 +76,8 @@ def semantic_dictionary(
         scripts=("common.js", "semantic_dictionary.js"),
         data={**data, "start": [row, column]},
         picture=photograph(image, alt),
-        entries=entries_at(values, data, row, column),
-        names=data["names"],
-        sprites=data["sprites"],
-        limit=data["limit"],
+        **shown_at(values, data, row, column),
         word=word,
-        start=(row, column),
-        rows=rows,
-        columns=columns,
         layer=layer,
         units=units,
     )
