@@ -17,7 +17,7 @@ import attrax
 from attrax import _certified_estimates as estimates
 from attrax.quadrature import Rule, clenshaw_curtis, gauss_legendre, midpoint
 
-from . import network
+from . import network, networks
 from .report import Claim, Table, main
 
 TOLERANCES = (5e-2, 1e-2, 1e-3)
@@ -476,14 +476,7 @@ def compared(records: dict[str, list[Records]]) -> Table:
 
 def recorded(pictures: int) -> dict[str, list[Records]]:
     """The networks on digits and what is known of their cases."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "The digits are in scikit-learn: pip install scikit-learn", name="sklearn"
-        ) from error
-    flat, labels = load_digits(return_X_y=True)
-    xs = (flat / 16).reshape(-1, 8, 8, 1).astype(np.float32)
+    xs, labels = map(np.asarray, networks.digits())
     seen, unseen = xs[:1400], xs[1404 :: 393 // pictures][:pictures]
     found: dict[str, list[Records]] = {"smooth": [], "ReLU": []}
     for body, act in NETS:

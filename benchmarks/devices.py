@@ -328,7 +328,10 @@ def by_weight(net: Network, layout: str, way: str, nodes: int, batch_size: int =
 
     def one(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
         z, fn = net.start(model, x)
-        value = lambda z: net.score(fn(z), y)  # noqa: E731
+
+        def value(z: Any) -> jax.Array:
+            return net.score(fn(z), y)
+
         if not nodes:
             return attrax.gradient(value, z)
         rule = gauss_legendre(nodes)

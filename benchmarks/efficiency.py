@@ -44,8 +44,12 @@ def forwards(subject: Subject) -> dict[str, Forward]:
         executable, _ = timing.compiled(rewrite(program), subject.model, xs)
         return Forward(lambda _: executable(subject.model, xs), len(xs))
 
-    alone = lambda model, xs: jax.vmap(model)(xs)  # noqa: E731
-    looped = lambda size, model, xs: jax.lax.map(model, xs, batch_size=size)  # noqa: E731
+    def alone(model: Any, xs: jax.Array) -> jax.Array:
+        return jax.vmap(model)(xs)
+
+    def looped(size: int, model: Any, xs: jax.Array) -> jax.Array:
+        return jax.lax.map(model, xs, batch_size=size)
+
     sizes = [1 << i for i in range(nodes.bit_length())]
     return {
         **{f"{size} alone": forward(alone, rows[:size]) for size in sizes},

@@ -120,7 +120,10 @@ def speeds(model, xs: jax.Array, labels: jax.Array, nodes: jax.Array) -> jax.Arr
 
     def one(where: tuple[jax.Array, jax.Array]) -> jax.Array:
         x, label = where
-        score = lambda t: scores.logit(label)(model(t * x))  # noqa: E731
+
+        def score(t: jax.Array) -> jax.Array:
+            return scores.logit(label)(model(t * x))
+
         return jax.lax.map(lambda t: jax.jvp(score, (t,), (jnp.ones_like(t),))[1], nodes)
 
     return jax.lax.map(one, (xs, labels))

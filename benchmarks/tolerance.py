@@ -73,7 +73,9 @@ class Slopes:
 
     def __init__(self, *args: Any):
         def slopes(model: attrax.Model, xs: jax.Array, labels: jax.Array, t: jax.Array) -> Any:
-            one = lambda x, label: jax.grad(functools.partial(probability, model, label))(t * x)  # noqa: E731
+            def one(x: jax.Array, label: jax.Array) -> jax.Array:
+                return jax.grad(functools.partial(probability, model, label))(t * x)
+
             return xs * jax.vmap(one)(xs, labels)
 
         self.args, self.program = args, jax.jit(slopes)

@@ -17,7 +17,6 @@ its integrated gradients that lies in the patch, and the roughness of the averag
 are watched while the network trains. Writes `out/attribution_prior.png`.
 """
 
-import functools
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -34,6 +33,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 import attrax
+import handwriting
 from attrax import metrics, paths, priors
 from attrax.quadrature import Rule, gauss_legendre
 
@@ -52,28 +52,9 @@ class Digits(NamedTuple):
     patches: jax.Array
 
 
-@functools.cache
-def handwriting() -> tuple[np.ndarray, np.ndarray]:
-    """Pictures `(n, 8, 8)` from 0 to 1, and their labels.
-
-    Raises:
-        ImportError: scikit-learn is missing.
-    """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "This example reads the digits of scikit-learn, which is not installed: "
-            "pip install scikit-learn",
-            name="sklearn",
-        ) from error
-    flat, labels = load_digits(return_X_y=True)
-    return flat.reshape(-1, 8, 8) / 16, labels
-
-
 def digits(*, decoy: bool, seed: int) -> tuple[Digits, Digits]:
     """The training and the test set. The shades of the patches tell the class in the first only."""
-    pictures, labels = handwriting()
+    pictures, labels = handwriting.digits()
     rng, border = np.random.default_rng(seed), (SIZE - 8) // 2
     order = rng.permutation(len(labels))
     labels = labels[order]

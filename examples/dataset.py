@@ -22,6 +22,7 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 import attrax
+import handwriting
 from attrax import datasets, scores
 from attrax.quadrature import gauss_legendre
 
@@ -35,16 +36,8 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ImportError: scikit-learn is missing.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "This example reads the digits of scikit-learn, which is not installed: "
-            "pip install scikit-learn",
-            name="sklearn",
-        ) from error
-    flat, labels = load_digits(return_X_y=True)
-    return (flat.reshape(-1, 8, 8, 1) / 16).astype("float32"), labels.astype("int32")
+    pictures, labels = handwriting.digits()
+    return pictures[..., None].astype("float32"), labels.astype("int32")
 
 
 class Network(nnx.Module):

@@ -84,7 +84,10 @@ def modules() -> dict[str, Any]:
 def arrays() -> dict[str, Any]:
     """Their weights, and what is explained."""
     rng = np.random.default_rng(0)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), "float32")  # noqa: E731
+
+    def draw(*shape: int) -> jax.Array:
+        return jnp.asarray(rng.normal(size=shape), "float32")
+
     x, b, tokens = draw(4, 4, 2), draw(4, 4, 2), jnp.array([3, 1, 5, 2])
     fill = functools.partial(jax.tree.map, lambda leaf: draw(*leaf.shape) / 2)
     variables = fill(jax.eval_shape(Network().init, jax.random.key(0), x))

@@ -339,7 +339,9 @@ def test_reading_ahead_is_bounded_and_ends():
     assert [next(ahead), next(ahead)] == [0, 1]
     ahead.close()
     assert len(taken) <= 2 + 3 + 1
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("attrax.datasets")]
+    assert not [
+        thread for thread in threading.enumerate() if thread.name.startswith("attrax.datasets")
+    ]
     assert list(prefetched(range(5), 2)) == list(range(5))
 
 
