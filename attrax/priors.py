@@ -43,9 +43,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _checks
-from ._accumulate import keep_sums, weighted_sum
-from ._types import Array, PyTree, absolute, wide_dtype
+from ._core import _checks
+from ._core._loops import keep_sums, weighted_sum
+from ._core._safe import absolute
+from ._core._types import Array, PyTree, wide_dtype
 
 
 def batch_mean(fn: Callable[..., PyTree], xs: PyTree, *aux: PyTree, batch_size: int = 8) -> PyTree:

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _checks
-from ._types import Array, Score, wide_dtype
+from ._core import _checks
+from ._core._types import Array, Score, wide_dtype
 
 Index: TypeAlias = int | np.integer | Array
 

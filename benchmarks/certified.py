@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 import attrax
-from attrax import _certified_estimates as estimates
+from attrax._methods import _certified_estimates as estimates
 from attrax.quadrature import Rule, clenshaw_curtis, gauss_legendre, midpoint
 
 from . import network, networks

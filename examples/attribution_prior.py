@@ -34,7 +34,7 @@ from matplotlib.figure import Figure, SubFigure
 
 import attrax
 import handwriting
-from attrax import metrics, paths, priors
+from attrax import distributions, metrics, priors
 from attrax.quadrature import Rule, gauss_legendre
 
 SIZE, PATCH, CLASSES = 12, 3, 10
@@ -109,7 +109,7 @@ def path_outside_patch(model: Network, x: jax.Array, y: jax.Array, patch: jax.Ar
 
 def averaged_gradient(model: Network, x: jax.Array, y: jax.Array, rule: Rule) -> jax.Array:
     """What integrated gradients multiply with the input: it is defined on blank pixels, too."""
-    return attrax.influence(lambda x: model(x)[y], x, paths.linear(), rule=rule)
+    return attrax.influence(lambda x: model(x)[y], x, distributions.linear(), rule=rule)
 
 
 def smooth(model: Network, x: jax.Array, y: jax.Array, patch: jax.Array) -> jax.Array:

@@ -15,7 +15,13 @@ import jax
 
 import attrax
 import pretrained
-from attrax import channels, gradient_times_input, influence, integrated_gradients, paths
+from attrax import (
+    channels,
+    distributions,
+    gradient_times_input,
+    influence,
+    integrated_gradients,
+)
 from attrax.quadrature import riemann_left
 
 IMAGE, CLASS, AGAINST, LAYER = "coffee", "espresso", "cup", "block10"
@@ -30,7 +36,7 @@ def channel_attributions(
     of the left Riemann sum. Stochastic path: the channels do not keep their proportions on the way
     from 0 to `z`, each is scaled at random at every step; it adds up to nothing in particular.
     """
-    rule, noise = riemann_left(100), paths.stochastic_channels()
+    rule, noise = riemann_left(100), distributions.stochastic_channels()
     return {
         "Linear": channels(gradient_times_input(fn, z)),
         "Path integrated": channels(integrated_gradients(fn, z, rule=rule)),

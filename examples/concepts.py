@@ -175,8 +175,8 @@ def fits(concept: np.ndarray, others: np.ndarray) -> list[Fit]:
 def channel_gradients(model: attrax.Model, xs: jax.Array, classes: jax.Array) -> jax.Array:
     """The gradient of each class at `LAYER`, summed over positions: (classes, pictures, channels).
 
-    Its product with a direction is `attrax.concept_sensitivity` along that direction at every
-    position. One backward pass for all directions.
+    Its product with a direction is `attrax.concepts.concept_sensitivity` along that direction at
+    every position. One backward pass for all directions.
     """
 
     def of_one(x: jax.Array) -> jax.Array:
@@ -191,7 +191,7 @@ def channel_gradients(model: attrax.Model, xs: jax.Array, classes: jax.Array) ->
 def tcav_scores(gradients: jax.Array, directions: jax.Array) -> jax.Array:
     """(classes, pictures, channels) and (fits, channels) to the score of each: (classes, fits)."""
     sensitivities = jnp.einsum("npc,fc->nfp", gradients, directions)
-    return jax.vmap(jax.vmap(attrax.tcav_score))(sensitivities)
+    return jax.vmap(jax.vmap(attrax.concepts.tcav_score))(sensitivities)
 
 
 # --------------------------------------------------------------------------------------- table
@@ -227,7 +227,7 @@ def concept_results(
         for name, list_of in found.items()
     }
     tests = len(CONCEPTS) * len(CLASSES)
-    p_value = jax.jit(jax.vmap(lambda a, b: attrax.tcav_significance(a, b).p_value))
+    p_value = jax.jit(jax.vmap(lambda a, b: attrax.concepts.tcav_significance(a, b).p_value))
     results = {}
     for name, list_of in found.items():
         accuracy = float(np.mean([fit.accuracy for fit in list_of]))

@@ -39,7 +39,7 @@ import report
 import sprites
 import text_sentiment
 import toy_sentiment
-from attrax import html, paths, plot, scores, visualise
+from attrax import distributions, html, plot, scores, visualise
 from attrax.quadrature import gauss_legendre, midpoint
 from channel_attribution import channel_attributions
 from explain_photo import Refusal, Stages
@@ -101,7 +101,7 @@ def mean_gradients(model: Any, z: jax.Array, classes: jax.Array) -> jax.Array:
     rule = gauss_legendre(NODES)
     return jax.vmap(
         lambda c: attrax.influence(
-            lambda z: scores.logit(c)(model(z)), z, paths.linear(), rule=rule
+            lambda z: scores.logit(c)(model(z)), z, distributions.linear(), rule=rule
         )
     )(classes)
 
@@ -360,7 +360,7 @@ SPRITES = {EARLY: {"dictionary"}, LATE: {"dictionary", "channels", "grid"}}
 # -------------------------------------------------------------------------------------- text
 
 
-def review_texts() -> list[html.Text]:
+def review_texts() -> list[attrax.text.Text]:
     """Sentences about films, what each word says for MiniLM, in logits of a positive one."""
     tokenizer = minilm.Tokenizer.load()
     model, _ = text_sentiment.trained(tokenizer)
@@ -373,7 +373,7 @@ def review_texts() -> list[html.Text]:
     for i, length in enumerate(mask.sum(axis=1).tolist()):
         words = slice(1, length - 1)  # between [CLS] and [SEP], which the baseline has too
         texts.append(
-            html.Text(
+            attrax.text.Text(
                 tokenizer.decode(ids[i])[words],
                 np.asarray(found.attributions[i])[words],
                 prediction="positive" if found.score[i] > 0 else "negative",
@@ -382,7 +382,7 @@ def review_texts() -> list[html.Text]:
     return texts
 
 
-def toy_texts() -> list[html.Text]:
+def toy_texts() -> list[attrax.text.Text]:
     """Random sentences of three words, what each says for every class of the LSTM."""
     model = attrax.from_linen(*toy_sentiment.toy_sentiment())
     start = jnp.asarray(toy_sentiment.START, jnp.float32)
@@ -394,7 +394,7 @@ def toy_texts() -> list[html.Text]:
     )
     found = jax.device_get(explain(model, ids))
     return [
-        html.Text(
+        attrax.text.Text(
             toy_sentiment.decode(ids[i]),
             found["words"][i],
             toy_sentiment.CLASSES[int(truth[i])],
@@ -410,7 +410,7 @@ def text_items(out: Path, save: Callable[[html.Page, Path], None]) -> list[html.
     pages = {
         "reviews.html": html.tokens(
             reviews,
-            spelling=html.word_pieces,
+            spelling=attrax.text.word_pieces,
             units=UNITS,
             title="Which words make a review positive?",
         ),
@@ -422,7 +422,7 @@ def text_items(out: Path, save: Callable[[html.Page, Path], None]) -> list[html.
         save(page, out / file)
     return [
         html.Item(
-            _thumbnail(reviews[0], spelling=html.word_pieces, columns=22),
+            _thumbnail(reviews[0], spelling=attrax.text.word_pieces, columns=22),
             {"Tokens": "reviews.html"},
             title="Film reviews",
             text="MiniLM with a head trained on 1,500 sentences",
@@ -438,7 +438,7 @@ def text_items(out: Path, save: Callable[[html.Page, Path], None]) -> list[html.
     ]
 
 
-def _thumbnail(text: html.Text, **options: Any) -> np.ndarray:
+def _thumbnail(text: attrax.text.Text, **options: Any) -> np.ndarray:
     """A text as a square picture."""
     figure = Figure(figsize=(4, 4), dpi=160, layout="constrained")
     plot.tokens(text, ax=figure.subplots(), **options)

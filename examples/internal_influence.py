@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 
 import attrax
 import pretrained
-from attrax import channels, paths, scores
+from attrax import channels, distributions, scores
 from attrax.quadrature import gauss_legendre, midpoint
 
 IMAGE, CLASS, AGAINST, LAYER, EARLIER = "coffee", "espresso", "cup", "block11/relu6#0", "block5"
@@ -60,12 +60,14 @@ def ask(model: attrax.Model, x: jax.Array, classes: jax.Array, key: jax.Array) -
     z, tail = split(x)
     fn = lambda z: score(tail(z))  # noqa: E731
     sample = midpoint(16)
-    distributions = {
-        "at the activation": z * attrax.influence(fn, z, paths.point, rule=midpoint(1)),
-        "line at the layer": z * attrax.influence(fn, z, paths.linear(), rule=rule),
+    lines = {
+        "at the activation": z * attrax.influence(fn, z, distributions.point, rule=midpoint(1)),
+        "line at the layer": z * attrax.influence(fn, z, distributions.linear(), rule=rule),
         "line in input space": attrax.conductance(score, split, x, rule=rule),
         "around the input": z
-        * attrax.internal_influence(score, split, x, paths.gaussian(0.2), rule=sample, key=key),
+        * attrax.internal_influence(
+            score, split, x, distributions.gaussian(0.2), rule=sample, key=key
+        ),
     }
 
     # From layer to layer: the tail of the earlier cut is a model, whose LAYER is captured.
@@ -79,7 +81,7 @@ def ask(model: attrax.Model, x: jax.Array, classes: jax.Array, key: jax.Array) -
     at_once = jax.vmap(lambda i: explain(lambda z: choose(i)(tail(z)), z))(jnp.arange(3))
     return Answers(
         strongest,
-        {name: channels(value) for name, value in distributions.items()},
+        {name: channels(value) for name, value in lines.items()},
         fn(z) - fn(jnp.zeros_like(z)),
         channels(explain(inner, before)),
         inner(before) - inner(jnp.zeros_like(before)),

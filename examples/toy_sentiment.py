@@ -18,7 +18,7 @@ import numpy as np
 from flax import linen as nn
 
 import attrax
-from attrax import metrics, paths, positions, scores
+from attrax import distributions, metrics, positions, scores
 from attrax.quadrature import Rule, endpoint_mean, midpoint
 
 VOCABULARY = ("[UNKNOWN]", "neutral", "good", "bad")
@@ -141,7 +141,7 @@ def influences(model: Any, ids: jax.Array, start: jax.Array, *, rule: Rule) -> j
 
     def of_class(c: jax.Array) -> jax.Array:
         fn = lambda z: scores.probability(c)(tail(z))  # noqa: E731
-        return attrax.influence(fn, z, paths.linear(), rule=rule, batch_size=256)
+        return attrax.influence(fn, z, distributions.linear(), rule=rule, batch_size=256)
 
     return jax.vmap(of_class)(jnp.arange(len(CLASSES)))
 

@@ -211,7 +211,7 @@ INPUTS = (
     ),
     Row(
         "`multiply_by_inputs=False`",
-        "attrax.influence(fn, x, paths.linear(b), rule=quadrature.gauss_legendre(50))",
+        "attrax.influence(fn, x, distributions.linear(b), rule=quadrature.gauss_legendre(50))",
         "The average that is multiplied by nothing is a method of its own.",
         lambda r: r.slope(r.fn, r.x, r.b, gauss(50)),
     ),
@@ -353,7 +353,7 @@ LAYERS = (
     ),
     Row(
         "`InternalInfluence`",
-        "attrax.internal_influence(scores.logit(i), split, x, paths.linear(b), "
+        "attrax.internal_influence(scores.logit(i), split, x, distributions.linear(b), "
         "rule=quadrature.gauss_legendre(50))",
         "",
         lambda r: r.inner_slope(r.b, gauss(50)),
@@ -387,7 +387,8 @@ LAYERS = (
     Row(
         "`LayerGradientShap`",
         "jnp.mean(jax.vmap(lambda b: (z - early(b)) * attrax.internal_influence("
-        "scores.logit(i), split, x, paths.linear(b), rule=quadrature.gauss_legendre(16)))(bs), 0)",
+        "scores.logit(i), split, x, distributions.linear(b), "
+        "rule=quadrature.gauss_legendre(16)))(bs), 0)",
         "The mean over all baselines. Captum draws them, and the points.",
         lambda r: jnp.mean(
             jnp.stack([(r.z - r.before(b)) * r.inner_slope(b, gauss(16)) for b in r.bs]), 0
@@ -447,7 +448,7 @@ NEURONS = (
 METRICS = (
     Row(
         "`infidelity`",
-        "metrics.infidelity(fn, attrax.gradient(fn, x), x, paths.gaussian(0.1), key=key, "
+        "metrics.infidelity(fn, attrax.gradient(fn, x), x, distributions.gaussian(0.1), key=key, "
         "num_samples=64)",
         "A distribution gives the perturbed examples; the perturbation follows. An attribution in "
         "units of the score is divided by `x - b` first. No `normalize`.",
@@ -456,13 +457,13 @@ METRICS = (
     Row(
         "`sensitivity_max`",
         "metrics.max_sensitivity(lambda x: attrax.gradient(fn, x), x, "
-        "metrics.uniform_noise(0.02), key=key, num_samples=10)",
+        "distributions.uniform_noise(0.02), key=key, num_samples=10)",
         "Infinite where the explanation itself is zero; Captum divides by 1 there.",
         unknown,
     ),
     Row(
         "`TCAV`, `sign_count`",
-        "attrax.tcav_score(jax.vmap(lambda x: attrax.concept_sensitivity("
+        "attrax.concepts.tcav_score(jax.vmap(lambda x: attrax.concepts.concept_sensitivity("
         "lambda z: scores.logit(i)(tail(z)), early(x), v))(xs))",
         "With `v` like the activation, fitted by any linear classifier. `tcav_magnitude` is "
         "`magnitude`, `tcav_significance` the t-test.",
@@ -488,7 +489,7 @@ METRICS = (
     ),
     Row(
         "`visualize_text`, `VisualizationDataRecord`",
-        f"attrax.html.tokens([attrax.plot.Text(words, {WORD_SCORES})])",
+        f"attrax.html.tokens([attrax.text.Text(words, {WORD_SCORES})])",
         "Blue and red, not green and red. Markup in a word does nothing. `plot.tokens` is a "
         "picture.",
     ),
@@ -546,7 +547,7 @@ TRULENS = (
     ),
     Row(
         '`InternalInfluence(model, "early", qoi, LinearDoi())`',
-        "z * attrax.internal_influence(scores.logit(i), split, x, paths.linear(), "
+        "z * attrax.internal_influence(scores.logit(i), split, x, distributions.linear(), "
         "rule=quadrature.endpoint_mean(10))",
         "An object, and the path runs in the input: not complete. Here the two have different "
         "names; `conductance` is the complete one in input space.",
@@ -628,13 +629,13 @@ TRULENS = (
     ),
     Row(
         "`PointDoi()`",
-        "attrax.influence(fn, x, paths.point, rule=quadrature.midpoint(1))",
+        "attrax.influence(fn, x, distributions.point, rule=quadrature.midpoint(1))",
         "Which is `attrax.gradient(fn, x)`.",
         lambda r: jax.grad(r.fn)(r.x),
     ),
     Row(
         "`LinearDoi(baseline, resolution=10)`",
-        "attrax.influence(fn, x, paths.linear(b), rule=quadrature.endpoint_mean(10))",
+        "attrax.influence(fn, x, distributions.linear(b), rule=quadrature.endpoint_mean(10))",
         "The distribution says where, the rule how many and with which weights. At a layer "
         "`linear` takes a function of the activation as well.",
         lambda r: r.slope(r.fn, r.x, r.b, ends(10)),
@@ -644,7 +645,7 @@ TRULENS = (
         "attrax.smoothgrad(lambda x: attrax.gradient(fn, x), x, key=key, sigma=0.1, "
         "num_samples=16)",
         "`sigma` is the standard deviation, not the variance. Without a standard error: "
-        "`influence` with `paths.gaussian(0.1)`.",
+        "`influence` with `distributions.gaussian(0.1)`.",
         lambda r: r.noisy(lambda g: g.mean(0), 0.1),
     ),
     Row(
@@ -681,13 +682,13 @@ TRULENS = (
     ),
     Row(
         "`NLP(model, wrapper, ..., output=HTML())`, `IPython()`",
-        f"attrax.html.tokens([attrax.plot.Text(words, {WORD_SCORES})])",
+        f"attrax.html.tokens([attrax.text.Text(words, {WORD_SCORES})])",
         "A page of its own, shown in a notebook too. It colours what it is given: any attribution "
         "of any number of texts, with a row for each class.",
     ),
     Row(
         "`output=PlainText()`",
-        f"attrax.html.plain_tokens([attrax.plot.Text(words, {WORD_SCORES})])",
+        f"attrax.html.plain_tokens([attrax.text.Text(words, {WORD_SCORES})])",
         "Three significant digits, and what controls a terminal is shown.",
     ),
 )
@@ -707,7 +708,7 @@ LUCID = (
     ),
     Row(
         "the stochastic path",
-        "attrax.channels(z * attrax.influence(at_z, z, paths.stochastic_channels(), "
+        "attrax.channels(z * attrax.influence(at_z, z, distributions.stochastic_channels(), "
         "rule=quadrature.riemann_left(100), key=key))",
         "With a key.",
         unknown,

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 import attrax
-from attrax import paths, quadrature
+from attrax import distributions, paths, quadrature
 
 PROPERTIES = ("jit", "vmap", "grad", "batch_sum", "host")
 
@@ -132,9 +132,9 @@ METHODS = (
         lambda fn, x: attrax.integrated_decision_gradients(fn, x, rule=_RULE, batch_size=2),
         "jit vmap grad",
     ),
-    _row("influence, linear", _influence(paths.linear()), "jit vmap grad batch_sum"),
+    _row("influence, linear", _influence(distributions.linear()), "jit vmap grad batch_sum"),
     # The noise of one example does not have the shape of the noise of a batch.
-    _row("influence, gaussian", _influence(paths.gaussian(0.3)), "jit vmap grad"),
+    _row("influence, gaussian", _influence(distributions.gaussian(0.3)), "jit vmap grad"),
     _row("smoothgrad", _noise(attrax.smoothgrad), "jit vmap grad"),
     _row("smoothgrad_squared", _noise(attrax.smoothgrad_squared), "jit vmap grad"),
     _row("vargrad", _noise(attrax.vargrad), "jit vmap grad"),
@@ -142,7 +142,7 @@ METHODS = (
     _row("conductance", _at_a_layer(attrax.conductance), "jit vmap grad batch_sum"),
     _row(
         "internal_influence",
-        _at_a_layer(attrax.internal_influence, paths.linear()),
+        _at_a_layer(attrax.internal_influence, distributions.linear()),
         "jit vmap grad batch_sum",
     ),
     # One neuron of a batch is a neuron of its first example.

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+import attrax
 from attrax import html
 
 MARKUP = (
@@ -47,13 +48,13 @@ CHANNELS = {
 def tokens(**options):
     return html.tokens(
         [
-            html.Text(
+            attrax.text.Text(
                 ["not", "good", MARKUP, "", "שלום", "\n", "movie"],
                 [[0.5, -2.0, 0.25, 0.0, 8.0, 1.0, -0.001], np.linspace(-1, 1, 7)],
                 truth="negative",
                 prediction=f"positive {MARKUP}",
             ),
-            html.Text(["fine"] * 40, np.tile([np.linspace(-2, 2, 40)], (2, 1)), "negative"),
+            attrax.text.Text(["fine"] * 40, np.tile([np.linspace(-2, 2, 40)], (2, 1)), "negative"),
         ],
         classes=["negative", f"positive {MARKUP}"],
         limit=2.0,

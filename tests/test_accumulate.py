@@ -7,7 +7,7 @@ import pytest
 
 import attrax
 from attrax import quadrature
-from attrax._accumulate import weighted_sum
+from attrax._core._loops import weighted_sum
 
 pytestmark = pytest.mark.usefixtures("strict")
 

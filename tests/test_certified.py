@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import attrax
-from attrax import _certified_estimates as estimates
 from attrax import quadrature, scores
+from attrax._methods import _certified_estimates as estimates
 
 _RNG = np.random.default_rng(2)
 INTO, OUT = (_RNG.normal(size=s).astype("float32") for s in ((6, 16), (16, 4)))

@@ -32,7 +32,9 @@ def fn(z):
 
 def test_sensitivity_of_a_product():
     # d/ds (2 + s)(3 - 2 s) at s = 0.
-    found = attrax.concept_sensitivity(jnp.prod, jnp.array([2.0, 3.0]), jnp.array([1.0, -2.0]))
+    found = attrax.concepts.concept_sensitivity(
+        jnp.prod, jnp.array([2.0, 3.0]), jnp.array([1.0, -2.0])
+    )
     assert float(found) == -1.0
 
 
@@ -40,19 +42,21 @@ def test_sensitivity_is_the_gradient_dotted_with_the_direction():
     everywhere = jnp.broadcast_to(DIRECTION, Z.shape)
     gradient = attrax.gradient(fn, Z)
     dotted = float(jnp.sum(gradient * everywhere))
-    found = float(jax.jit(functools.partial(attrax.concept_sensitivity, fn))(Z, everywhere))
+    found = float(
+        jax.jit(functools.partial(attrax.concepts.concept_sensitivity, fn))(Z, everywhere)
+    )
     assert found == pytest.approx(dotted, rel=1e-5)
     # The score of the same name, of the gradient.
     assert found == pytest.approx(float(scores.direction(DIRECTION)(gradient)), rel=1e-5)
     # Linear in the direction: its length counts.
-    back = attrax.concept_sensitivity(fn, Z, -3 * everywhere)
+    back = attrax.concepts.concept_sensitivity(fn, Z, -3 * everywhere)
     assert float(back) == pytest.approx(-3 * found, rel=1e-5)
 
 
 def test_sensitivity_is_local():
     # A step of the size of the concept may do the opposite.
     fn, x, direction = lambda z: jnp.sin(z[0]), jnp.zeros(1), jnp.full(1, 4.0)
-    assert attrax.concept_sensitivity(fn, x, direction) > 0
+    assert attrax.concepts.concept_sensitivity(fn, x, direction) > 0
     assert fn(x + direction) < fn(x)
 
 
@@ -64,7 +68,9 @@ def test_sensitivity_at_a_layer_of_examples_in_directions():
     def sensitivities(xs, directions):
         def one(x, direction):
             z, tail = attrax.cut(model, x, at="layer")
-            return attrax.concept_sensitivity(lambda z: scores.logit(1)(tail(z)), z, direction)
+            return attrax.concepts.concept_sensitivity(
+                lambda z: scores.logit(1)(tail(z)), z, direction
+            )
 
         return jax.vmap(lambda x: jax.vmap(lambda v: one(x, v))(directions))(xs)
 
@@ -80,11 +86,11 @@ def test_sensitivity_in_trees_and_bfloat16():
     score = lambda tree: fn(tree["a"]) * jnp.sum(tree["b"][0] ** 2)  # noqa: E731
     slope = attrax.gradient(score, tree)
     expected = float(jnp.sum(slope["a"]) + slope["b"][0] @ DIRECTION)
-    found = attrax.concept_sensitivity(score, tree, direction)
+    found = attrax.concepts.concept_sensitivity(score, tree, direction)
     assert float(found) == pytest.approx(expected, rel=1e-4)
     narrow = lambda z: jnp.sum(z * z)  # noqa: E731
     z = DIRECTION.astype(jnp.bfloat16)
-    found = attrax.concept_sensitivity(narrow, z, DIRECTION)
+    found = attrax.concepts.concept_sensitivity(narrow, z, DIRECTION)
     assert found.dtype == jnp.float32
     assert float(found) == pytest.approx(2 * float(DIRECTION @ DIRECTION), rel=2e-2)
 
@@ -99,7 +105,7 @@ def test_sensitivity_in_trees_and_bfloat16():
 )
 def test_bad_arguments_of_the_sensitivity(arguments, error, message):
     with pytest.raises(error, match=message):
-        attrax.concept_sensitivity(*arguments)
+        attrax.concepts.concept_sensitivity(*arguments)
 
 
 # Scores.
@@ -107,33 +113,33 @@ def test_bad_arguments_of_the_sensitivity(arguments, error, message):
 
 def test_scores_of_sensitivities():
     values = jnp.array([3.0, -1.0, 0.0, 0.5, -0.5])
-    assert float(attrax.tcav_score(values)) == pytest.approx(0.4)
-    assert float(attrax.tcav_magnitude(values)) == pytest.approx(3.5 / 5)
+    assert float(attrax.concepts.tcav_score(values)) == pytest.approx(0.4)
+    assert float(attrax.concepts.tcav_magnitude(values)) == pytest.approx(3.5 / 5)
 
 
 def test_scores_do_not_depend_on_the_length_of_the_direction():
     values = jnp.asarray(_RNG.normal(size=20), "float32")
-    for score in (attrax.tcav_score, attrax.tcav_magnitude):
+    for score in (attrax.concepts.tcav_score, attrax.concepts.tcav_magnitude):
         assert float(score(7 * values)) == pytest.approx(float(score(values)), rel=1e-6)
         assert float(score(-values)) == pytest.approx(1 - float(score(values)), rel=1e-6)
 
 
 def test_magnitude_of_nothing_is_zero_and_smooth():
-    value, slope = jax.value_and_grad(attrax.tcav_magnitude)(jnp.zeros(3))
+    value, slope = jax.value_and_grad(attrax.concepts.tcav_magnitude)(jnp.zeros(3))
     assert float(value) == 0
     assert slope.tolist() == [0, 0, 0]
     # d/da of a / (a + 2) at 1, and of 1 / (1 + b) at 2.
-    slope = jax.grad(attrax.tcav_magnitude)(jnp.array([1.0, -2.0]))
+    slope = jax.grad(attrax.concepts.tcav_magnitude)(jnp.array([1.0, -2.0]))
     np.testing.assert_allclose(slope, [2 / 9, 1 / 9], rtol=1e-6)
 
 
 def test_scores_are_wide():
     values = jnp.ones(1000, jnp.bfloat16).at[0].set(-1)
-    assert float(attrax.tcav_score(values)) == pytest.approx(0.999, rel=1e-6)
-    assert float(attrax.tcav_magnitude(values)) == pytest.approx(0.999, rel=1e-6)
+    assert float(attrax.concepts.tcav_score(values)) == pytest.approx(0.999, rel=1e-6)
+    assert float(attrax.concepts.tcav_magnitude(values)) == pytest.approx(0.999, rel=1e-6)
 
 
-@pytest.mark.parametrize("score", [attrax.tcav_score, attrax.tcav_magnitude])
+@pytest.mark.parametrize("score", [attrax.concepts.tcav_score, attrax.concepts.tcav_magnitude])
 def test_bad_sensitivities(score):
     with pytest.raises(ValueError, match=r"`sensitivities` must be one-dim.*got shape \(2, 2\)"):
         score(jnp.ones((2, 2)))
@@ -145,7 +151,7 @@ def test_bad_sensitivities(score):
 
 # Significance.
 
-significance = jax.jit(attrax.tcav_significance)
+significance = jax.jit(attrax.concepts.tcav_significance)
 
 
 def welch(first, second):
@@ -196,7 +202,7 @@ def test_the_statistic_can_be_differentiated():
     second = jnp.array([0.1, 0.5, 0.3])
 
     def field(name):
-        return lambda first: getattr(attrax.tcav_significance(first, second), name)
+        return lambda first: getattr(attrax.concepts.tcav_significance(first, second), name)
 
     with jax.enable_x64(True):
         first = jnp.array([0.4, 0.5, 0.9])
@@ -204,11 +210,11 @@ def test_the_statistic_can_be_differentiated():
         assert jax.grad(field("p_value"))(first).tolist() == [0, 0, 0]
         # Where nothing varies the derivative is finite, too.
         assert np.isfinite(
-            jax.grad(lambda a: attrax.tcav_significance(a, a).statistic)(jnp.ones(3))
+            jax.grad(lambda a: attrax.concepts.tcav_significance(a, a).statistic)(jnp.ones(3))
         ).all()
 
 
-P_VALUE = jax.jit(jax.vmap(lambda a, b: attrax.tcav_significance(a, b).p_value))
+P_VALUE = jax.jit(jax.vmap(lambda a, b: attrax.concepts.tcav_significance(a, b).p_value))
 
 
 def test_p_values_are_right_where_variances_differ():
@@ -245,11 +251,11 @@ def test_fits_that_share_examples_are_too_sure_of_themselves():
 def test_bad_samples(name):
     samples = {"scores": jnp.ones(3), "random_scores": jnp.ones(3)}
     with pytest.raises(ValueError, match=rf"`{name}` must be .* 2 entries; got shape \(1,\)"):
-        attrax.tcav_significance(**{**samples, name: jnp.ones(1)})
+        attrax.concepts.tcav_significance(**{**samples, name: jnp.ones(1)})
     with pytest.raises(ValueError, match=rf"`{name}` .*shape \(3, 3\)\. Map over several samples"):
-        attrax.tcav_significance(**{**samples, name: jnp.ones((3, 3))})
+        attrax.concepts.tcav_significance(**{**samples, name: jnp.ones((3, 3))})
     with pytest.raises(TypeError, match=f"`{name}` must be floating; got int32"):
-        attrax.tcav_significance(**{**samples, name: jnp.arange(3)})
+        attrax.concepts.tcav_significance(**{**samples, name: jnp.arange(3)})
 
 
 # With a classifier.
@@ -275,9 +281,9 @@ def test_concepts_fitted_by_logistic_regression():
 
     @jax.jit
     def tcav(directions):
-        sensitivity = functools.partial(attrax.concept_sensitivity, score)
+        sensitivity = functools.partial(attrax.concepts.concept_sensitivity, score)
         explain = jax.vmap(jax.vmap(sensitivity, (0, None)), (None, 0))
-        return jax.vmap(attrax.tcav_score)(explain(examples, directions))
+        return jax.vmap(attrax.concepts.tcav_score)(explain(examples, directions))
 
     def fitted(shift):
         return tcav(np.stack([direction(activations(shift), activations(0)) for _ in range(20)]))

@@ -10,7 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 import attrax
-from attrax import paths, quadrature, scores
+from attrax import distributions, paths, quadrature, scores
 
 _RNG = np.random.default_rng(5)
 DEPTH, WIDTH, FEATURES, CLASSES = 8, 12, 6, 10
@@ -94,12 +94,12 @@ def test_internal_influence_of_a_square():
     # The gradient behind z = x^2 is 2 z: along the line, 2 t^2 x^2.
     split = lambda x: (x**2, lambda z: z @ z)  # noqa: E731
     rule, x = quadrature.simpson(3), jnp.array([3.0, 6.0])
-    found = attrax.internal_influence(identity, split, x, paths.linear(), rule=rule)
+    found = attrax.internal_influence(identity, split, x, distributions.linear(), rule=rule)
     close(found, [6.0, 24.0])
-    at_x = attrax.internal_influence(identity, split, x, paths.point, rule=rule)
+    at_x = attrax.internal_influence(identity, split, x, distributions.point, rule=rule)
     close(at_x, [18.0, 72.0])
     # The path at the layer is another question: 2 t z.
-    at_layer = attrax.influence(lambda z: z @ z, x**2, paths.linear(), rule=rule)
+    at_layer = attrax.influence(lambda z: z @ z, x**2, distributions.linear(), rule=rule)
     close(at_layer, [9.0, 36.0])
 
 
@@ -111,8 +111,8 @@ def test_at_the_input_they_are_the_methods_of_the_input():
     # Each neuron is an input feature: a diagonal.
     close(explained(attrax.neuron_conductance, at_input, 32), np.diag(expected))
     rule = quadrature.midpoint(3)
-    mean = attrax.internal_influence(SCORE, at_input, X, paths.linear(B), rule=rule)
-    close(mean, attrax.influence(fn, X, paths.linear(B), rule=rule))
+    mean = attrax.internal_influence(SCORE, at_input, X, distributions.linear(B), rule=rule)
+    close(mean, attrax.influence(fn, X, distributions.linear(B), rule=rule))
 
 
 # Completeness, where it holds and where not.
@@ -157,7 +157,7 @@ def test_not_complete_with_a_skip_connection_around_the_layer():
 def test_influence_times_activation_is_not_complete():
     z, rule = attrax.capture(network, X, at="h3"), quadrature.gauss_legendre(32)
     explain = functools.partial(attrax.internal_influence, SCORE, at("h3"), rule=rule)
-    mean = jax.jit(lambda x: explain(x, paths.linear(B)))(X)
+    mean = jax.jit(lambda x: explain(x, distributions.linear(B)))(X)
     assert abs(jnp.sum(z * mean) - change(network)) > 0.02 * abs(change(network))
 
 
@@ -331,7 +331,7 @@ def test_the_derivative_is_that_of_the_closed_form():
     "method", [attrax.conductance, attrax.internal_influence, attrax.neuron_conductance]
 )
 def test_half_precision_and_chunks(method):
-    setting = paths.linear(B) if method is attrax.internal_influence else B
+    setting = distributions.linear(B) if method is attrax.internal_influence else B
     rule = quadrature.gauss_legendre(5)
 
     @functools.partial(jax.jit, static_argnums=1)
@@ -350,7 +350,7 @@ def test_half_precision_and_chunks(method):
 def test_random_distributions_need_a_key_and_use_it():
     rule = quadrature.midpoint(4)
     explain = lambda key: attrax.internal_influence(  # noqa: E731
-        SCORE, at("h2"), X, paths.gaussian(0.3), rule=rule, key=key, batch_size=4
+        SCORE, at("h2"), X, distributions.gaussian(0.3), rule=rule, key=key, batch_size=4
     )
     drawn = jax.jit(lambda seed: explain(jax.random.key(seed)))
     assert not np.allclose(drawn(0), drawn(1), rtol=1e-3)
@@ -387,7 +387,7 @@ def test_tails_written_by_hand():
 
 
 def test_refusals():
-    line, rule = paths.linear(), quadrature.midpoint(2)
+    line, rule = distributions.linear(), quadrature.midpoint(2)
     influence = functools.partial(attrax.internal_influence, rule=rule)
     for method, setting in (
         (attrax.conductance, None),

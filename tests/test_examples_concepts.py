@@ -107,7 +107,7 @@ def test_gradients_of_channels_are_sensitivities(real):
         z, tail = attrax.cut(model, x, at=concepts.LAYER)
         everywhere = jnp.broadcast_to(direction, z.shape)
         score = lambda z: attrax.scores.logit(i)(tail(z))  # noqa: E731
-        return attrax.concept_sensitivity(score, z, everywhere)
+        return attrax.concepts.concept_sensitivity(score, z, everywhere)
 
     found = float(sensitivity(model, x, direction))
     scale = float(jnp.linalg.norm(gradients) * jnp.linalg.norm(direction))

@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+import attrax
 import html_pages
 from attrax import html
 from attrax.html import _page
@@ -133,7 +134,7 @@ def test_repr_is_short(page):
 
 
 def test_half_a_surrogate_pair_is_no_character():
-    page = html.tokens([html.Text(["a\ud83d"], [1.0])])
+    page = html.tokens([attrax.text.Text(["a\ud83d"], [1.0])])
     assert ">a?<" in page.html
 
 
@@ -603,6 +604,6 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     _page._environment.cache_clear()
     with pytest.raises(ImportError, match=r"pip install 'attrax\[html\]'"):
-        html.tokens([html.Text(["a"], [1.0])])
+        html.tokens([attrax.text.Text(["a"], [1.0])])
     monkeypatch.undo()
     assert MARKUP not in html_pages.tokens().html

@@ -9,7 +9,7 @@ import pytest
 from jax.test_util import check_grads
 
 import attrax
-from attrax import paths, quadrature
+from attrax import distributions, paths, quadrature
 from attrax.metrics import completeness_gap
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -120,9 +120,9 @@ def test_a_reparametrised_line_changes_nothing():
 
 def test_influence_is_the_unmultiplied_average():
     rule = quadrature.gauss_legendre(16)
-    mean = attrax.influence(tanh_network, X, paths.linear(B), rule=rule)
+    mean = attrax.influence(tanh_network, X, distributions.linear(B), rule=rule)
     close((X - B) * mean, integrated(tanh_network, X, B, rule=rule))
-    at_x = attrax.influence(tanh_network, X, paths.point, rule=quadrature.midpoint(1))
+    at_x = attrax.influence(tanh_network, X, distributions.point, rule=quadrature.midpoint(1))
     close(at_x, attrax.gradient(tanh_network, X))
 
 
@@ -130,7 +130,7 @@ def test_gaussian_influence_smooths_the_gradient():
     # E grad sum (x + s e)^3 = 3 (x^2 + s^2)
     cube, rule = lambda x: jnp.sum(x**3), quadrature.midpoint(4000)
     mean = attrax.influence(
-        cube, X, paths.gaussian(0.5), rule=rule, key=jax.random.key(0), batch_size=4000
+        cube, X, distributions.gaussian(0.5), rule=rule, key=jax.random.key(0), batch_size=4000
     )
     # Four standard errors: the standard deviation of 3 (x + s e)^2 is below 6 s |x| + 5 s^2.
     np.testing.assert_allclose(mean, 3 * (X**2 + 0.25), rtol=0, atol=4 * 7.3 / np.sqrt(4000))
@@ -142,7 +142,7 @@ def test_random_influence_depends_on_the_key_and_not_on_the_batch_size():
         return attrax.influence(
             tanh_network,
             X,
-            paths.stochastic_channels(),
+            distributions.stochastic_channels(),
             rule=quadrature.riemann_left(10),
             key=jax.random.key(seed),
             batch_size=batch_size,
@@ -260,7 +260,7 @@ def test_gradients_are_not_complete():
 
 def test_influence_is_not_complete():
     rule, key = quadrature.midpoint(8), jax.random.key(0)
-    for distribution in (paths.linear(), paths.gaussian(0.1)):
+    for distribution in (distributions.linear(), distributions.gaussian(0.1)):
         attribution = attrax.influence(tanh_network, X, distribution, rule=rule, key=key)
         assert abs(completeness_gap(tanh_network, attribution, X)) > 0.1
 
@@ -346,7 +346,7 @@ def test_mixed_dtypes_stay_mixed():
     for attribution in (
         integrated(fn, x),
         attrax.path_integrated_gradients(fn, x, path=paths.straight),
-        attrax.influence(fn, x, paths.linear(), rule=quadrature.midpoint(3)),
+        attrax.influence(fn, x, distributions.linear(), rule=quadrature.midpoint(3)),
         attrax.gradient_times_input(fn, x),
     ):
         assert attribution["half"].dtype == jnp.bfloat16
@@ -413,7 +413,9 @@ EXPLAIN = {
     "path_integrated_gradients": lambda *args: attrax.path_integrated_gradients(
         *args, path=paths.straight
     ),
-    "influence": lambda *args: attrax.influence(*args, paths.linear(), rule=quadrature.midpoint(9)),
+    "influence": lambda *args: attrax.influence(
+        *args, distributions.linear(), rule=quadrature.midpoint(9)
+    ),
 }
 BASELINED = ("gradient_times_input", "integrated_gradients", "path_integrated_gradients")
 
@@ -463,4 +465,4 @@ def test_other_refusals():
     with pytest.raises(ValueError, match=r"`distribution` must have the shapes of `x`; got \(\)"):
         attrax.influence(jnp.sum, X, lambda x: lambda t, key: t * x[0], rule=quadrature.midpoint(2))
     with pytest.raises(ValueError, match="`gaussian` is random: pass `key="):
-        attrax.influence(jnp.sum, X, paths.gaussian(1.0), rule=quadrature.midpoint(2))
+        attrax.influence(jnp.sum, X, distributions.gaussian(1.0), rule=quadrature.midpoint(2))

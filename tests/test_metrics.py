@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import attrax
-from attrax import metrics, paths
+from attrax import distributions, metrics
 
 KEY = jax.random.key(5)
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 4, 2))
@@ -66,12 +66,12 @@ def _randomisation(fn, x, a, b):
 METRICS = {
     "completeness_gap": lambda fn, x, a, b: metrics.completeness_gap(fn, a, x),
     "infidelity": lambda fn, x, a, b: metrics.infidelity(
-        fn, a, x, metrics.square_removal(2), key=KEY, num_samples=5, batch_size=b
+        fn, a, x, distributions.square_removal(2), key=KEY, num_samples=5, batch_size=b
     ),
     "max_sensitivity": lambda fn, x, a, b: metrics.max_sensitivity(
         lambda x: attrax.gradient(fn, x),
         x,
-        metrics.uniform_noise(0.1),
+        distributions.uniform_noise(0.1),
         key=KEY,
         num_samples=5,
         batch_size=b,
@@ -152,7 +152,7 @@ def test_derivatives_are_finite(name):
     [
         lambda x, n: metrics.insertion_curve(jnp.sum, x, x, steps=n),
         lambda x, n: metrics.infidelity(
-            lambda x: jnp.sum(x * x), x, x, paths.gaussian(0.1), key=KEY, num_samples=n
+            lambda x: jnp.sum(x * x), x, x, distributions.gaussian(0.1), key=KEY, num_samples=n
         ),
     ],
     ids=["insertion_curve", "infidelity"],
@@ -176,7 +176,10 @@ def test_infidelity_of_a_square_is_a_fourth_moment():
     # For |x|^2 the gradient is off by |I|^2; with I ~ N(0, s^2) in d dimensions its square has mean
     # s^4 (d^2 + 2 d).
     d, sigma = 5, 0.3
-    noise, options = paths.gaussian(sigma), {"key": KEY, "num_samples": 4000, "batch_size": 4000}
+    noise, options = (
+        distributions.gaussian(sigma),
+        {"key": KEY, "num_samples": 4000, "batch_size": 4000},
+    )
     measure = lambda x: metrics.infidelity(lambda x: x @ x, 2 * x, x, noise, **options)  # noqa: E731
     within(jax.jit(measure)(X), sigma**4 * (d * d + 2 * d))
 
@@ -192,7 +195,7 @@ def test_infidelity_of_the_gradient_of_a_linear_function_is_zero():
         options = {"key": KEY, "num_samples": 4}
         return [
             metrics.infidelity(fn, attribution, x, distribution, **options).value
-            for distribution in (metrics.uniform_noise(2.0), paths.linear(), to_zero)
+            for distribution in (distributions.uniform_noise(2.0), distributions.linear(), to_zero)
         ]
 
     assert np.max(measure(slope)) < 1e-10
@@ -209,7 +212,7 @@ def test_max_sensitivity_of_the_identity_is_the_largest_step():
     @jax.jit
     @jax.vmap
     def found(key):
-        noise = metrics.uniform_noise(radius)
+        noise = distributions.uniform_noise(radius)
         return metrics.max_sensitivity(explain, x, noise, key=key, num_samples=n, batch_size=n)
 
     values, errors = found(jax.random.split(KEY, 200))
@@ -231,7 +234,7 @@ def test_max_sensitivity_where_the_explanation_is_zero():
 
 def test_squares_are_removed_everywhere():
     x, baseline = jnp.ones((3, 4, 2)), jnp.full((3, 4, 2), -1.0)
-    sampler = metrics.square_removal(2, baseline)(x)
+    sampler = distributions.square_removal(2, baseline)(x)
     drawn = jax.jit(jax.vmap(lambda key: sampler(0.0, key)))(jax.random.split(KEY, 200))
     assert set(np.unique(drawn)) == {-1.0, 1.0}
     assert ((drawn == -1).sum((1, 2, 3)) == 8).all()
@@ -696,17 +699,17 @@ def test_refusals_of_perturbations():
     with pytest.raises(ValueError, match="`infidelity` is random: pass `key="):
         metrics.infidelity(jnp.sum, X, X, shifted(1), key=None, num_samples=2)
     with pytest.raises(ValueError, match=r"`radius` must be a scalar; got shape \(2,\)"):
-        metrics.uniform_noise(np.ones(2))
+        distributions.uniform_noise(np.ones(2))
     with pytest.raises(ValueError, match="`radius` must not be negative; got -1"):
-        metrics.uniform_noise(-1)
+        distributions.uniform_noise(-1)
     with pytest.raises(ValueError, match="`uniform_noise` is random"):
-        metrics.uniform_noise(1.0)(X)(0.0, None)
+        distributions.uniform_noise(1.0)(X)(0.0, None)
     with pytest.raises(ValueError, match="`square_removal` is random"):
-        metrics.square_removal(1)(IMAGES[0])(0.0, None)
+        distributions.square_removal(1)(IMAGES[0])(0.0, None)
     with pytest.raises(ValueError, match=r"`square_removal` needs an image, .*; got \(5,\)"):
-        metrics.square_removal(1)(X)
+        distributions.square_removal(1)(X)
     with pytest.raises(ValueError, match="`size` must be at most 3; got 4"):
-        metrics.square_removal(4)(IMAGES[0])
+        distributions.square_removal(4)(IMAGES[0])
 
 
 def test_refusals_of_imputation():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import attrax
-from attrax import paths
+from attrax import distributions
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -147,7 +147,7 @@ def test_expected_gradients_are_the_mean_of_integrated_gradients():
 
 def test_noise_against_a_slow_reference():
     n, key = 7, jax.random.key(3)
-    draws = jnp.stack([paths.gaussian(SIGMA)(X)(0.0, k) for k in jax.random.split(key, n)])
+    draws = jnp.stack([distributions.gaussian(SIGMA)(X)(0.0, k) for k in jax.random.split(key, n)])
     draws = 3 * np.asarray(draws, np.float64) ** 2
     variance = draws.var(axis=0, ddof=1)
     fourth = np.mean((draws - draws.mean(axis=0)) ** 4, axis=0)

@@ -9,7 +9,7 @@ import pytest
 
 import attrax
 import parity_models
-from attrax import metrics, paths, quadrature, scores
+from attrax import distributions, metrics, quadrature, scores
 from differences import DIFFERENCES
 
 FILE = parity_models.load("captum_foundation.json")
@@ -178,7 +178,7 @@ def test_layer_integrated_gradients(case):
         if case["method_args"].get("multiply_by_inputs", True):
             attribution = attrax.integrated_gradients(fn, z, start, rule=rule, batch_size=rule.n)
         else:
-            line = paths.linear(start)
+            line = distributions.linear(start)
             attribution = attrax.influence(fn, z, line, rule=rule, batch_size=rule.n)
         found.append((attribution,))
     check(case, found)

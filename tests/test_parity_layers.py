@@ -13,7 +13,7 @@ import pytest
 
 import attrax
 import parity_models
-from attrax import paths, quadrature, scores
+from attrax import distributions, paths, quadrature, scores
 from differences import DIFFERENCES
 from test_parity_captum import check, examples, layer_name, rule_of
 
@@ -52,7 +52,7 @@ def selected(case):
 def test_internal_influence(case):
     split, rule, found = splitting(case), rule_of(case), []
     for x, baseline, score in examples(case):
-        line = paths.linear(baseline)
+        line = distributions.linear(baseline)
         explain = lambda x, s=score, d=line: attrax.internal_influence(  # noqa: E731
             s, split, x, d, rule=rule, batch_size=rule.n
         )
@@ -107,7 +107,9 @@ def test_expected_gradients_at_a_layer(case):
 
         @jax.jit
         def explain(x, baseline, score=score):
-            mean = attrax.internal_influence(score, split, x, paths.linear(baseline), rule=rule)
+            mean = attrax.internal_influence(
+                score, split, x, distributions.linear(baseline), rule=rule
+            )
             return (split(x)[0] - split(baseline)[0]) * mean
 
         found.append((explain(x, baseline),))
@@ -153,7 +155,7 @@ def test_neuron_integrated_gradients(case):
             )
         else:
             explain = lambda x, b=baseline: attrax.influence(  # noqa: E731
-                fn, x, paths.linear(b), rule=rule, batch_size=rule.n
+                fn, x, distributions.linear(b), rule=rule, batch_size=rule.n
             )
         found.append(jax.jit(explain)(x))
     check(case, found)
@@ -305,7 +307,7 @@ def of(model, score, method):
 
 
 def path_in_input_space(x):
-    rule, line = quadrature.endpoint_mean(10), paths.linear()
+    rule, line = quadrature.endpoint_mean(10), distributions.linear()
     split = lambda x: attrax.cut(deep, x, at="l1_relu")  # noqa: E731
     mean = attrax.internal_influence(scores.logit(1), split, x, line, rule=rule, batch_size=10)
     return split(x)[0] * mean
@@ -330,7 +332,7 @@ def at_points(distribution, x):
 
 def points(baseline, z):
     """The points of a line: from the baseline to z here, from z to the baseline in TruLens."""
-    sampler = paths.linear(baseline)(z)
+    sampler = distributions.linear(baseline)(z)
     return jax.vmap(lambda t: sampler(t, None))(quadrature.endpoint_mean(10).nodes)[::-1]
 
 
@@ -379,11 +381,13 @@ REPRODUCED = {
     "anchor.out": lambda n: each(n, at_layer(anchors, "z2", scores.logit(0), attrax.gradient)),
     "lin.linear_agreement": lambda n: each(n, of(linear, scores.logit(1), attrax.gradient)),
     "kwargs.fprop": lambda n: all_arguments(),
-    "doi.model_inputs_on_cut": lambda n: each(n, lambda x: at_points(lambda x: paths.point, x)),
+    "doi.model_inputs_on_cut": lambda n: each(
+        n, lambda x: at_points(lambda x: distributions.point, x)
+    ),
     "doi.model_inputs_on_input": lambda n: each(
         n, lambda x: at_points(lambda x: lambda z: lambda t, key: x, x)
     ),
-    "doi.point": lambda n: [points_of(n, lambda z: paths.point(z)(0.5, None))],
+    "doi.point": lambda n: [points_of(n, lambda z: distributions.point(z)(0.5, None))],
     "doi.linear_default_last": lambda n: {"last": points_of(n, lambda z: points(None, z)[-1])},
     "doi.linear_callable": lambda n: {
         "first": points_of(n, lambda z: points(lambda z: z + 42, z)[0]),

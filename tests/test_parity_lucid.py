@@ -9,7 +9,7 @@ import pytest
 
 import attrax
 import parity_models
-from attrax import paths, quadrature, scores
+from attrax import distributions, paths, quadrature, scores
 from differences import DIFFERENCES
 
 FILE = parity_models.load("trulens_foundation.json")
@@ -83,7 +83,7 @@ def test_lucid_path(name, n):
     attribution = attrax.integrated_gradients(fn, z, rule=rule, batch_size=n)
     close(attrax.channels(attribution), expected)
     # The average that is multiplied by nothing, times the activation.
-    mean = attrax.influence(fn, z, paths.linear(), rule=rule, batch_size=n)
+    mean = attrax.influence(fn, z, distributions.linear(), rule=rule, batch_size=n)
     close(attrax.channels(z * mean), expected)
 
 
@@ -92,8 +92,10 @@ def test_lucid_stochastic_path(name):
     # Lucid's random numbers are not seeded: only the recipe can be compared.
     z, fn = scored_tail(images()[0], "relu1", LUCID[name])
     rule, key = quadrature.riemann_left(10), jax.random.key(0)
-    mean = attrax.influence(fn, z, paths.stochastic_channels(), rule=rule, key=key, batch_size=10)
-    sampler, keys = paths.stochastic_channels()(z), jax.random.split(key, 10)
+    mean = attrax.influence(
+        fn, z, distributions.stochastic_channels(), rule=rule, key=key, batch_size=10
+    )
+    sampler, keys = distributions.stochastic_channels()(z), jax.random.split(key, 10)
     slow = [attrax.gradient(fn, sampler(k / 10, keys[k])) for k in range(10)]
     close(attrax.channels(z * mean), attrax.channels(z * sum(slow) / 10))
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attrax import paths, quadrature
+from attrax import distributions, paths, quadrature
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -74,15 +74,17 @@ def test_float64_stays_float64():
 
 
 def test_point_and_linear():
-    np.testing.assert_array_equal(paths.point(X)(0.3, None), X)
+    np.testing.assert_array_equal(distributions.point(X)(0.3, None), X)
     expected = paths.straight(X, B)(0.3)
-    np.testing.assert_array_equal(paths.linear(B)(X)(0.3, None), expected)
-    np.testing.assert_array_equal(paths.linear(lambda x: x - (X - B))(X)(0.3, None), expected)
+    np.testing.assert_array_equal(distributions.linear(B)(X)(0.3, None), expected)
+    np.testing.assert_array_equal(
+        distributions.linear(lambda x: x - (X - B))(X)(0.3, None), expected
+    )
 
 
 def test_a_baseline_that_is_a_function_must_return_what_is_like_x():
     with pytest.raises(ValueError, match=r"`baseline` must have the shapes of `x`; got \(2,\)"):
-        paths.linear(lambda x: x[:2])(X)
+        distributions.linear(lambda x: x[:2])(X)
 
 
 def draws(distribution, x, t=1.0, n=4000):
@@ -91,14 +93,14 @@ def draws(distribution, x, t=1.0, n=4000):
 
 
 def test_gaussian_has_its_moments():
-    sample = draws(paths.gaussian(0.5), X)
+    sample = draws(distributions.gaussian(0.5), X)
     error = 0.5 / np.sqrt(len(sample))
     np.testing.assert_allclose(sample.mean(0), X, rtol=0, atol=4 * error)
     np.testing.assert_allclose(sample.std(0), 0.5, rtol=0, atol=4 * error)
 
 
 def test_stochastic_channels_scale_whole_channels():
-    sample = draws(paths.stochastic_channels(), jnp.ones((2, 2, 3)), t=0.5)
+    sample = draws(distributions.stochastic_channels(), jnp.ones((2, 2, 3)), t=0.5)
     np.testing.assert_array_equal(sample, np.broadcast_to(sample[:, :1, :1], sample.shape))
     factor = sample[:, 0, 0] / 0.5
     assert factor.min() >= 0 and factor.max() <= 4 / 3
@@ -109,12 +111,14 @@ def test_stochastic_channels_scale_whole_channels():
 
 
 def test_the_channels_may_lie_along_any_axis():
-    sample = draws(paths.stochastic_channels(axis=0), jnp.ones((3, 2)), n=2)
+    sample = draws(distributions.stochastic_channels(axis=0), jnp.ones((3, 2)), n=2)
     np.testing.assert_array_equal(sample[..., 0], sample[..., 1])
     assert len(np.unique(sample)) == 6
 
 
-@pytest.mark.parametrize("distribution", [paths.gaussian(1.0), paths.stochastic_channels()])
+@pytest.mark.parametrize(
+    "distribution", [distributions.gaussian(1.0), distributions.stochastic_channels()]
+)
 def test_leaves_and_keys_get_numbers_of_their_own(distribution):
     sampler = distribution({"a": jnp.ones(3), "b": jnp.ones(3)})
     first, second = sampler(1.0, jax.random.key(0)), sampler(1.0, jax.random.key(1))
@@ -125,26 +129,28 @@ def test_leaves_and_keys_get_numbers_of_their_own(distribution):
 
 def test_random_points_keep_the_dtype():
     x = jnp.ones(3, jnp.bfloat16)
-    for distribution in (paths.gaussian(1.0), paths.stochastic_channels()):
+    for distribution in (distributions.gaussian(1.0), distributions.stochastic_channels()):
         assert distribution(x)(1.0, jax.random.key(0)).dtype == jnp.bfloat16
 
 
 def test_sigma_may_be_traced():
-    noise = jax.grad(lambda s: paths.gaussian(s)(X)(0.0, jax.random.key(0))[0])(1.0)
-    assert noise == pytest.approx(float(paths.gaussian(1.0)(X)(0.0, jax.random.key(0))[0] - X[0]))
+    noise = jax.grad(lambda s: distributions.gaussian(s)(X)(0.0, jax.random.key(0))[0])(1.0)
+    assert noise == pytest.approx(
+        float(distributions.gaussian(1.0)(X)(0.0, jax.random.key(0))[0] - X[0])
+    )
 
 
 def test_what_is_refused():
     with pytest.raises(ValueError, match=r"`sigma` must be a scalar; got shape \(3,\)"):
-        paths.gaussian(X)
+        distributions.gaussian(X)
     with pytest.raises(ValueError, match=r"`sigma` must not be negative; got -1\.0"):
-        paths.gaussian(-1.0)
+        distributions.gaussian(-1.0)
     with pytest.raises(ValueError, match="`gaussian` is random: pass `key="):
-        paths.gaussian(1.0)(X)(0.0, None)
+        distributions.gaussian(1.0)(X)(0.0, None)
     with pytest.raises(ValueError, match="`stochastic_channels` is random: pass `key="):
-        paths.stochastic_channels()(X)(0.0, None)
+        distributions.stochastic_channels()(X)(0.0, None)
     with pytest.raises(ValueError, match=r"`axis` must lie in \[-1, 1\) here; got 2"):
-        paths.stochastic_channels(2)(X)(0.0, jax.random.key(0))
+        distributions.stochastic_channels(2)(X)(0.0, jax.random.key(0))
     with pytest.raises(ValueError, match=r"`waypoint` must have the shapes of `x`; got \(1,\)"):
         paths.polyline(jnp.ones(1))(X, B)
     with pytest.raises(ValueError, match=r"`baseline` must have the shapes of `x`; got \(1,\)"):

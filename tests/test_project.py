@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 import attrax
-from attrax import paths, quadrature
+from attrax import distributions, quadrature
 
 ROOT = Path(attrax.__file__).parent
 PROJECT = Path(__file__).parents[1]
@@ -204,5 +204,5 @@ def test_the_method_in_the_architecture_works():
     module = {"__package__": "attrax", "__name__": "attrax._squared"}
     exec(textwrap.dedent(code), module)
     explain, rule = module["squared_gradient"], quadrature.gauss_legendre(2)
-    found = explain(lambda x: x @ x, jnp.array([1.0, 3.0]), paths.linear(), rule=rule)
+    found = explain(lambda x: x @ x, jnp.array([1.0, 3.0]), distributions.linear(), rule=rule)
     assert found.tolist() == pytest.approx([4 / 3, 12.0])

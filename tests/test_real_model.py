@@ -10,7 +10,7 @@ import pytest
 import attrax
 import efficientnet
 import pretrained
-from attrax import paths, quadrature, scores
+from attrax import distributions, paths, quadrature, scores
 
 # The prefix of this layer does three quarters of the work of the network.
 THREE_QUARTERS = "block12"
@@ -67,7 +67,7 @@ def explain_layer(model, x, i):
         "integrated": attrax.integrated_gradients(fn, z, **ONE_BY_ONE),
         "path": attrax.path_integrated_gradients(fn, z, path=paths.straight, **ONE_BY_ONE),
         "influence": attrax.influence(
-            fn, z, paths.stochastic_channels(), key=jax.random.key(0), **ONE_BY_ONE
+            fn, z, distributions.stochastic_channels(), key=jax.random.key(0), **ONE_BY_ONE
         ),
     }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import attrax
-from attrax import paths, quadrature, scores
+from attrax import distributions, quadrature, scores
 
 _RNG = np.random.default_rng(11)
 INTO, THROUGH, OUT = (_RNG.normal(size=s).astype("float32") for s in ((3, 5), (5, 4), (4, 6)))
@@ -98,10 +98,10 @@ def test_a_baseline_may_be_a_function_of_the_activation_and_of_the_inputs():
     z, tail = attrax.cut(MODEL, X, at="first")
     fn = lambda z: SCORE(tail(z))  # noqa: E731
     rule = quadrature.midpoint(4)
-    centred = paths.linear(lambda z: jnp.broadcast_to(z.mean((0, 1)), z.shape) * X.mean())
+    centred = distributions.linear(lambda z: jnp.broadcast_to(z.mean((0, 1)), z.shape) * X.mean())
     found = attrax.influence(fn, z, centred, rule=rule)
     baseline = jnp.broadcast_to(z.mean((0, 1)), z.shape) * X.mean()
-    close(found, attrax.influence(fn, z, paths.linear(baseline), rule=rule))
+    close(found, attrax.influence(fn, z, distributions.linear(baseline), rule=rule))
 
 
 SEVERAL = (scores.logit(0), scores.contrast(1, 4), scores.logsumexp(), lambda y: y @ y)

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+import attrax
 import parity_models
 from attrax import html, plot
 from attrax.plot import Text, _tokens
@@ -29,13 +30,17 @@ def boxes(ax):
 @pytest.mark.parametrize(
     ("spelling", "tokens", "text"),
     [
-        (plot.words, ["not", "a", "good", "film"], "not a good film"),
-        (plot.words, [], ""),
-        (plot.word_pieces, ["[CLS]", "un", "##believ", "##able", "##"], "[CLS] unbelievable ##"),
-        (plot.word_pieces, ["##ing"], "ing"),
-        (plot.sentence_pieces, ["▁not", "▁go", "od", "▁"], " not good "),
-        (plot.byte_pairs, ["not", "Ġgood", "Ġ", "ĊĊ", "ĉ"], "not good \n\n\t"),
-        (plot.byte_pairs, ["Ġna", "Ã¯", "ve", "<|end|>", "▁"], " naïve<|end|>▁"),
+        (attrax.text.words, ["not", "a", "good", "film"], "not a good film"),
+        (attrax.text.words, [], ""),
+        (
+            attrax.text.word_pieces,
+            ["[CLS]", "un", "##believ", "##able", "##"],
+            "[CLS] unbelievable ##",
+        ),
+        (attrax.text.word_pieces, ["##ing"], "ing"),
+        (attrax.text.sentence_pieces, ["▁not", "▁go", "od", "▁"], " not good "),
+        (attrax.text.byte_pairs, ["not", "Ġgood", "Ġ", "ĊĊ", "ĉ"], "not good \n\n\t"),
+        (attrax.text.byte_pairs, ["Ġna", "Ã¯", "ve", "<|end|>", "▁"], " naïve<|end|>▁"),
     ],
 )
 def test_spelling(spelling, tokens, text):
@@ -49,8 +54,8 @@ def test_byte_pairs_is_the_inverse_of_the_alphabet_of_bytes():
     assert sorted(_tokens._BYTES.values()) == list(range(256))
     letters = {byte: letter for letter, byte in _tokens._BYTES.items()}
     for text in ("déjà vu", "日本語 🙂", "\x00\x7f\xa0\xad"):
-        assert plot.byte_pairs(["".join(letters[byte] for byte in text.encode())]) == [text]
-    assert plot.byte_pairs(["æĹ", "¥"]) == ["\ufffd", "\ufffd"]
+        assert attrax.text.byte_pairs(["".join(letters[byte] for byte in text.encode())]) == [text]
+    assert attrax.text.byte_pairs(["æĹ", "¥"]) == ["\ufffd", "\ufffd"]
 
 
 def test_nothing_is_invisible():
@@ -96,7 +101,7 @@ def test_the_colours_of_trulens_are_half_of_its_scale(case):
     for value, rgb in case["expected"].items():
         found = _tokens.blend(float(value) / 2, "#ffffff", "#00ff00", "#ff0000")
         assert [int(found[i : i + 2], 16) for i in (1, 3, 5)] == pytest.approx(rgb, abs=0.51)
-    ax = plot.tokens(plot.Text(["no", "it is", "yes"], [-1.0, 0.0, 7.0]), limit=1.0)
+    ax = plot.tokens(attrax.text.Text(["no", "it is", "yes"], [-1.0, 0.0, 7.0]), limit=1.0)
     assert " to ".join(boxes(ax)).replace("#ffffff", "white") == DIFFERENCES["html.colors"].textbook
 
 
@@ -120,7 +125,7 @@ def test_plain_text():
 
 def test_plain_text_has_a_line_for_each_class():
     text = Text(["sing", "##ing"], [[1.0, 0.5], [-1.0, 0.0]], "a", "b")
-    found = html.plain_tokens([text], classes=["a", "b"], spelling=plot.word_pieces)
+    found = html.plain_tokens([text], classes=["a", "b"], spelling=attrax.text.word_pieces)
     assert found.split("\n") == ["a->b", "  a: sing[+1]ing[+0.5]", "  b: sing[-1]ing[+0]"]
     found = html.plain_tokens([text._replace(truth=None, prediction=None)])
     assert found.split("\n") == ["  0: sing[+1] ##ing[+0.5]", "  1: sing[-1] ##ing[+0]"]

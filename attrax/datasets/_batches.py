@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, overload
 import jax
 import numpy as np
 
-from .. import _checks
-from .._types import PyTree
+from .._core import _checks
+from .._core._types import PyTree
 
 
 @dataclasses.dataclass(frozen=True)

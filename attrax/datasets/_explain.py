@@ -14,8 +14,8 @@ import numpy as np
 
 import attrax
 
-from .. import _checks
-from .._types import Array, PyTree
+from .._core import _checks
+from .._core._types import Array, PyTree
 from ._batches import Batch, Rows, Source, fingerprint
 from ._prefetch import prefetched
 from ._progress import bar

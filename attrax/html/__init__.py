@@ -20,11 +20,6 @@ as `visualise.activation_tiles` makes them.
 Pages of many pictures lie in files beside a `gallery`, which leads to them.
 """
 
-from ..plot._tokens import Text as Text
-from ..plot._tokens import byte_pairs as byte_pairs
-from ..plot._tokens import sentence_pieces as sentence_pieces
-from ..plot._tokens import word_pieces as word_pieces
-from ..plot._tokens import words as words
 from ._activation_grid import activation_grid as activation_grid
 from ._attribution_maps import attribution_maps as attribution_maps
 from ._channel_attribution import channel_attribution as channel_attribution

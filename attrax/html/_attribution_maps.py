@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..plot._arrays import real_array, scale_limit
+from .._show._arrays import real_array, scale_limit
 from ._page import Page, packed, photograph, render, total
 
 

@@ -5,8 +5,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..plot._channel_bars import _channel_values
-from ._page import Page, Pictures, names_of, photograph, render, signed, sprite_urls, total
+from .._show._arrays import channel_values
+from ._page import (
+    Page,
+    Pictures,
+    names_of,
+    photograph,
+    render,
+    signed,
+    sprite_urls,
+    total,
+)
 
 
 def channel_attribution(
@@ -65,7 +74,7 @@ def channel_attribution(
         Olah et al. (2018), doi:10.23915/distill.00010, "How Important Are Channels?".
     """
     columns = {
-        name: _channel_values(values, f"attributions[{name!r}]")
+        name: channel_values(values, f"attributions[{name!r}]")
         for name, values in attributions.items()
     }
     if not columns:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..plot._arrays import real_array, written
+from .._show._arrays import real_array, written
 from ._page import Page, names_of, percent, render, room_for, total
 
 

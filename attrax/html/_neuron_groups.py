@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..plot._arrays import real_array
+from .._show._arrays import real_array
 from ._page import (
     Page,
     Pictures,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..plot._arrays import image_array, real_array
+from .._show._arrays import image_array, real_array
 
 Pictures = ArrayLike | Mapping[int, ArrayLike]
 """A picture for each channel, or for some: `(N, h, w, C)`, or a mapping from channel to picture."""

@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._page import Page, Pictures, packed, photograph, positions_array, render, sprite_urls
+from ._page import (
+    Page,
+    Pictures,
+    packed,
+    photograph,
+    positions_array,
+    render,
+    sprite_urls,
+)
 
 
 def spatial_attribution(

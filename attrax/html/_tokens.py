@@ -4,17 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..plot._tokens import (
-    Spelling,
-    Text,
-    blend,
-    class_names,
-    pieces,
-    readable,
-    scale_of_texts,
-    token_rows,
-    words,
-)
+from .._show._text import blend, class_names, pieces, readable, scale_of_texts, token_rows
+from ..text import Spelling, Text, words
 from ._page import Page, render, total
 
 # In dark, zero is the background of a card, and both ends are lighter than in `attrax.plot`.

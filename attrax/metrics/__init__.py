@@ -36,8 +36,6 @@ from ._localisation import relevance_mass as relevance_mass
 from ._localisation import relevance_rank as relevance_rank
 from ._perturbation import infidelity as infidelity
 from ._perturbation import max_sensitivity as max_sensitivity
-from ._perturbation import square_removal as square_removal
-from ._perturbation import uniform_noise as uniform_noise
 from ._sanity import cascading as cascading
 from ._sanity import independent as independent
 from ._sanity import label_randomisation as label_randomisation

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from .. import _checks
-from .._types import Array, PyTree, ScalarFn, wide_dtype
+from .._core import _checks
+from .._core._types import Array, PyTree, ScalarFn, wide_dtype
 
 
 def completeness_gap(

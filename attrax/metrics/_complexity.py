@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 
-from .. import _checks
-from .._types import Array, PyTree, absolute
+from .._core import _checks
+from .._core._safe import absolute, quotient
+from .._core._types import Array, PyTree
 from ._features import ravel
-from ._samples import quotient
 
 
 def gini(attribution: PyTree) -> Array:

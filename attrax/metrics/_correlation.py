@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _checks
-from .._types import Array, Estimate, PyTree, ScalarFn, wide_dtype
+from .._core import _checks
+from .._core._loops import mapped
+from .._core._safe import quotient, root
+from .._core._types import Array, Estimate, PyTree, ScalarFn, wide_dtype
 from ._features import chosen, operands, ravel
-from ._samples import mapped, quotient, root
 
 
 def mufidelity(

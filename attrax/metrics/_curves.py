@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _checks
-from .._types import Array, PyTree, ScalarFn, wide_dtype
+from .._core import _checks
+from .._core._loops import mapped
+from .._core._types import Array, PyTree, ScalarFn, wide_dtype
 from ._features import chosen, operands, ranks, ravel
-from ._samples import mapped
 
 
 def insertion_curve(

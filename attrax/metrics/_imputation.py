@@ -8,10 +8,12 @@ import numpy as np
 from jax.core import Tracer
 from jax.scipy.sparse.linalg import cg
 
-from .. import _checks
-from .._types import Array, Estimate, ScalarFn, wide_dtype
+from .._core import _checks
+from .._core._loops import mapped
+from .._core._safe import quotient
+from .._core._types import Array, Estimate, ScalarFn, wide_dtype
 from ._features import ranks, ravel
-from ._samples import mapped, mean_of, quotient
+from ._samples import mean_of
 
 
 def noisy_linear_imputation(

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _checks
-from .._types import Array, wide_dtype
+from .._core import _checks
+from .._core._safe import quotient, root
+from .._core._types import Array, wide_dtype
 from ._features import ranks
-from ._samples import quotient, root
 
 
 def pointing_game(attribution: Array, region: Array, *, tolerance: float | Array = 0.0) -> Array:

@@ -1,25 +1,24 @@
 """What small and large perturbations do to the score, and to the explanation."""
 
-import numbers
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from .. import _checks
-from .._types import (
+from .._core import _checks
+from .._core._loops import mapped
+from .._core._safe import quotient, root
+from .._core._types import (
     Array,
     Distribution,
     Estimate,
     PyTree,
-    Sampler,
     ScalarFn,
     tree_dtype,
     wide_dtype,
     widen,
 )
-from ._samples import mapped, mean_of, quotient, root
+from ._samples import mean_of
 
 
 def infidelity(
@@ -49,8 +48,8 @@ def infidelity(
         attribution: like `x`.
         x: any pytree of floating arrays.
         distribution: the perturbed examples, `distribution(x) -> ((t, key) -> p)`:
-            `attrax.paths.gaussian(sigma)`, `square_removal(size)`, or any other distribution of
-            interest. t is uniform on [0, 1].
+            `attrax.distributions.gaussian(sigma)`, `square_removal(size)`, or any other
+            distribution of interest. t is uniform on [0, 1].
         key: each sample gets a key of its own.
         num_samples: how many perturbations, at least 2.
         batch_size: perturbations evaluated at once.
@@ -111,7 +110,7 @@ def max_sensitivity(
         explain: `x -> attribution`, any method as a function of the example.
         x: any pytree of floating arrays.
         distribution: the neighbours, `distribution(x) -> ((t, key) -> p)`, such as
-            `uniform_noise(radius)`. t is uniform on [0, 1].
+            `attrax.distributions.uniform_noise(radius)`. t is uniform on [0, 1].
         key: each sample gets a key of its own.
         num_samples: how many neighbours, at least 2.
         batch_size: neighbours explained at once.
@@ -153,93 +152,6 @@ def max_sensitivity(
     return Estimate(largest, spacing * (1 - 1 / num_samples))
 
 
-def uniform_noise(radius: float | Array) -> Distribution:
-    """Independent uniform noise around x: `x + radius u` with u ~ U(-1, 1), fresh each time.
-
-    Args:
-        radius: half the side of the box, a scalar in the units of `x`. It may be traced.
-
-    Returns:
-        A distribution that needs a key; it does not look at t.
-
-    Raises:
-        ValueError: when `radius` is not a scalar or is a negative number; from the sampler, when
-            there is no key.
-
-    Example:
-        >>> sampler = uniform_noise(0.5)(jnp.zeros(100))
-        >>> bool(jnp.abs(sampler(0.0, jax.random.key(0))).max() <= 0.5)
-        True
-    """
-    if np.shape(radius) != ():
-        raise ValueError(f"`radius` must be a scalar; got shape {np.shape(radius)}.")
-    if isinstance(radius, numbers.Real) and radius < 0:
-        raise ValueError(f"`radius` must not be negative; got {radius}.")
-
-    def noisy(leaf: Array, key: Array) -> Array:
-        noise = jax.random.uniform(key, leaf.shape, leaf.dtype, minval=-1, maxval=1)
-        return leaf + jnp.asarray(radius, leaf.dtype) * noise
-
-    def distribution(x: PyTree) -> Sampler:
-        leaves, structure = jax.tree.flatten(_checks.floating(x))
-
-        def sampler(t: Array, key: Array | None) -> PyTree:
-            keys = jax.random.split(_checks.random_key(key, "uniform_noise"), len(leaves))
-            return jax.tree.unflatten(
-                structure, [noisy(leaf, keys[i]) for i, leaf in enumerate(leaves)]
-            )
-
-        return sampler
-
-    return distribution
-
-
-def square_removal(size: int, baseline: Array | None = None) -> Distribution:
-    """One square of an image replaced by the baseline, at a place drawn uniformly.
-
-    Args:
-        size: the side of the square in pixels.
-        baseline: like `x`; None is zeros.
-
-    Returns:
-        A distribution over one array `(H, W, ...)` that needs a key; it does not look at t.
-
-    Raises:
-        ValueError: when `x` is not an image or is smaller than the square; from the sampler, when
-            there is no key.
-
-    Example:
-        >>> sampler = square_removal(2)(jnp.ones((4, 4, 3)))
-        >>> sampler(0.0, jax.random.key(0)).sum().item()
-        36.0
-
-    References:
-        Yeh et al. (2019), arXiv:1901.09392, section 2 (square removal).
-    """
-
-    def distribution(x: PyTree) -> Sampler:
-        x = _checks.floating(x)
-        if not jax.tree_util.all_leaves([x]) or x.ndim < 2:
-            raise ValueError(f"`square_removal` needs an image, (H, W, ...); got {_shapes(x)}.")
-        side = _checks.count(size, "size", most=min(x.shape[:2]))
-        start = _checks.baseline_like(baseline, x)
-
-        def sampler(t: Array, key: Array | None) -> Array:
-            key = _checks.random_key(key, "square_removal")
-            ends = jnp.array([n - side + 1 for n in x.shape[:2]])
-            corner = jax.random.randint(key, (2,), 0, ends)
-            rows, columns = (
-                (jnp.arange(n) >= first) & (jnp.arange(n) < first + side)
-                for n, first in zip(x.shape[:2], corner, strict=True)
-            )
-            inside = rows[:, None] & columns[None, :]
-            return jnp.where(inside.reshape(inside.shape + (1,) * (x.ndim - 2)), start, x)
-
-        return sampler
-
-    return distribution
-
-
 def _draws(x: PyTree, key: Array, num_samples: int, owner: str) -> tuple[Array, Array]:
     """For each sample a t, uniform on [0, 1], and a key."""
     n = _checks.count(num_samples, "num_samples", least=2)
@@ -259,7 +171,3 @@ def _norm(tree: PyTree) -> Array:
 
 def _wide(value: Array) -> Array:
     return value.astype(wide_dtype(value.dtype))
-
-
-def _shapes(x: PyTree) -> str:
-    return ", ".join(str(leaf.shape) for leaf in jax.tree.leaves(x))

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _checks
-from .._types import Array, Estimate, PyTree
+from .._core import _checks
+from .._core._loops import mapped
+from .._core._types import Array, Estimate, PyTree
 from ._correlation import rank_correlation
-from ._samples import mapped, mean_of
+from ._samples import mean_of
 
 Walk = Callable[[int, int | Array], bool | Array]
 """`(place, stage) -> bool`: is the parameter at this place of the order replaced at this stage?"""

@@ -13,8 +13,8 @@ Inputs are NumPy or JAX arrays of one example, channels last. Colours mean the s
 blue is positive, red is negative, white is zero, and a dark-to-bright map shows magnitudes.
 """
 
-from ._arrays import mask_array as mask_array
-from ._arrays import saliency_array as saliency_array
+from .._show._arrays import mask_array as mask_array
+from .._show._arrays import saliency_array as saliency_array
 from ._channel_bars import channel_comparison as channel_comparison
 from ._channel_bars import channel_distribution as channel_distribution
 from ._channel_bars import channel_ranking as channel_ranking
@@ -31,9 +31,4 @@ from ._panels import four_panel as four_panel
 from ._panels import interpolation_strip as interpolation_strip
 from ._panels import saliency as saliency
 from ._time_series import time_series as time_series
-from ._tokens import Text as Text
-from ._tokens import byte_pairs as byte_pairs
-from ._tokens import sentence_pieces as sentence_pieces
 from ._tokens import tokens as tokens
-from ._tokens import word_pieces as word_pieces
-from ._tokens import words as words

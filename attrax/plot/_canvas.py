@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend import Legend
 from matplotlib.transforms import BboxTransformTo, ScaledTranslation, blended_transform_factory
 
-from ._arrays import Floats
+from .._show._arrays import Floats
 
 POSITIVE = "#2166ac"
 NEGATIVE = "#b2182b"

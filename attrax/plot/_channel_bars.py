@@ -9,8 +9,16 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import ArrayLike
 
-from ._arrays import Floats, image_array, real_array, scale_limit
-from ._canvas import NEGATIVE, POSITIVE, as_written, new_axes, new_figure, note, with_units
+from .._show._arrays import Floats, channel_values, image_array, scale_limit
+from ._canvas import (
+    NEGATIVE,
+    POSITIVE,
+    as_written,
+    new_axes,
+    new_figure,
+    note,
+    with_units,
+)
 from ._rows import Row, draw_rows, sign_legend
 
 Pictures = ArrayLike | Mapping[int, ArrayLike]
@@ -49,7 +57,7 @@ def channel_distribution(
         >>> [bars.get_data().values.tolist() for bars in ax.patches]
         [[3.0, 1.0, 0.0], [0.0, 0.0, -2.0]]
     """
-    values = np.sort(_channel_values(channel_attribution))[::-1]
+    values = np.sort(channel_values(channel_attribution))[::-1]
     high = scale_limit(np.abs(values), 100.0, limit)
     ax = new_axes(6.4, 3.2) if ax is None else ax
     # One outline a sign, not one rectangle a channel: thousands of channels draw at once, without
@@ -114,7 +122,7 @@ def channel_ranking(
         >>> [label.get_text() for label in ax.get_yticklabels()]
         ['2', '...', '1']
     """
-    values = _channel_values(channel_attribution)
+    values = channel_values(channel_attribution)
     if k < 1:
         raise ValueError(f"`k` must be at least 1; got {k}.")
     order = [int(channel) for channel in np.argsort(-values, kind="stable")]
@@ -167,7 +175,7 @@ def channel_comparison(
         ValueError: on values of different lengths, none at all, and as in `channel_ranking`.
     """
     columns = {
-        title: _channel_values(values, f"channel_attributions[{title!r}]")
+        title: channel_values(values, f"channel_attributions[{title!r}]")
         for title, values in channel_attributions.items()
     }
     if not columns:
@@ -189,16 +197,6 @@ def channel_comparison(
     handles = sign_legend(classes)
     as_written(figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False))
     return figure
-
-
-def _channel_values(values: ArrayLike, name: str = "channel_attribution") -> Floats:
-    array = real_array(name, values)
-    if array.ndim != 1:
-        raise ValueError(
-            f"`{name}` must have shape (C,), one value a channel; got {array.shape}. "
-            "Reduce an attribution with `attrax.channels` first."
-        )
-    return array
 
 
 def _pictures(pictures: Pictures | None, n: int, shown: list[int]) -> dict[int, Floats]:

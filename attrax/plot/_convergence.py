@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import ArrayLike
 
-from ._arrays import Floats, real_array
+from .._show._arrays import Floats, real_array
 from ._canvas import NAMED, as_written, new_axes, note
 
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
-from ._arrays import Floats, real_array
+from .._show._arrays import Floats, real_array
 from ._canvas import DASHES, NAMED, as_written, new_axes, with_units
 
 

@@ -7,8 +7,17 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from numpy.typing import ArrayLike, NDArray
 
-from ._arrays import Floats, real_array, written
-from ._canvas import NEGATIVE, POSITIVE, beside, colour_bar, new_axes, note, part_of, with_units
+from .._show._arrays import Floats, real_array, written
+from ._canvas import (
+    NEGATIVE,
+    POSITIVE,
+    beside,
+    colour_bar,
+    new_axes,
+    note,
+    part_of,
+    with_units,
+)
 from ._rows import Row, draw_rows
 
 # From dark to bright, without the bright end, which is too faint on white.

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from numpy.typing import ArrayLike
 
-from ._arrays import (
+from .._show._arrays import (
     attribution_array,
     check_fraction,
     check_same_pixels,
@@ -13,7 +13,15 @@ from ._arrays import (
     mask_array,
     scale_limit,
 )
-from ._canvas import MAGNITUDE, SIGNED, draw_image, draw_map, note, picture_axes, with_units
+from ._canvas import (
+    MAGNITUDE,
+    SIGNED,
+    draw_image,
+    draw_map,
+    note,
+    picture_axes,
+    with_units,
+)
 
 
 def heatmap(

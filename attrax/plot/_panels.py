@@ -8,7 +8,7 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from ._arrays import (
+from .._show._arrays import (
     attribution_array,
     check_same_pixels,
     image_array,

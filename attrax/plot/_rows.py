@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import Formatter
 
-from ._arrays import scale_limit
+from .._show._arrays import scale_limit
 from ._canvas import NEGATIVE, POSITIVE, as_written, note
 
 

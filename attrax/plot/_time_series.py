@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from ._arrays import Floats, real_array, scale_limit
+from .._show._arrays import Floats, real_array, scale_limit
 from ._canvas import (
     DASHES,
     NEGATIVE,

@@ -1,190 +1,25 @@
-"""Attributed texts: what one is, how its tokens are spelled and coloured, and its picture."""
+"""The picture of an attributed text."""
 
 import unicodedata
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
-from numpy.typing import ArrayLike
 
-from ._arrays import Floats, real_array, scale_limit
+from .._show._text import (
+    Piece,
+    blend,
+    class_names,
+    pieces,
+    readable,
+    scale_of_texts,
+    token_rows,
+)
+from ..text import Spelling, Text, words
 from ._canvas import NEGATIVE, POSITIVE, new_figure, with_units
-
-Spelling: TypeAlias = Callable[[Sequence[str]], Sequence[str]]
-"""From the tokens of a text to strings, one a token, whose concatenation is the text."""
-
-
-class Text(NamedTuple):
-    """A text in tokens, and the attribution of each.
-
-    Attributes:
-        tokens: `L` strings.
-        attribution: `(L,)`, or `(K, L)` with a row for each class.
-        truth: the class that it has.
-        prediction: the class that the model gives it.
-    """
-
-    tokens: Sequence[str]
-    attribution: ArrayLike
-    truth: str | None = None
-    prediction: str | None = None
-
-
-class Piece(NamedTuple):
-    """A token as it is shown: the spaces before it, and its letters."""
-
-    space: str
-    text: str
-
-
-def words(tokens: Sequence[str]) -> list[str]:
-    """Tokens that are words: a space between any two.
-
-    Example:
-        >>> words(["not", "good"])
-        ['not', ' good']
-    """
-    return [f" {token}" if i else token for i, token in enumerate(tokens)]
-
-
-def word_pieces(tokens: Sequence[str]) -> list[str]:
-    """Tokens of BERT and its kin: `##` continues the word before.
-
-    Example:
-        >>> word_pieces(["sing", "##ing", "birds"])
-        ['sing', 'ing', ' birds']
-    """
-    return [
-        token[2:] if token.startswith("##") and len(token) > 2 else f" {token}" if i else token
-        for i, token in enumerate(tokens)
-    ]
-
-
-def sentence_pieces(tokens: Sequence[str]) -> list[str]:
-    """Tokens of SentencePiece: `▁` is a space.
-
-    Example:
-        >>> sentence_pieces(["▁sing", "ing", "▁birds"])
-        [' sing', 'ing', ' birds']
-    """
-    return [token.replace("▁", " ") for token in tokens]
-
-
-def byte_pairs(tokens: Sequence[str]) -> list[str]:
-    r"""Tokens of GPT-2 and its kin: every letter is a byte of the text in UTF-8.
-
-    A character that is parted between tokens shows as replacement characters in both. Tokens with
-    letters that stand for no byte, such as special tokens, are left as they are.
-
-    Example:
-        >>> byte_pairs(["sing", "ing", "Ġcaf", "Ã©", "Ċ"])
-        ['sing', 'ing', ' caf', 'é', '\n']
-    """
-    return [
-        bytes(_BYTES[letter] for letter in token).decode("utf-8", "replace")
-        if all(letter in _BYTES for letter in token)
-        else token
-        for token in tokens
-    ]
-
-
-# Printable bytes stand for themselves, the others for the letters from 256 on.
-_PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
-_BYTES = {chr(byte): byte for byte in _PRINTABLE} | {
-    chr(256 + i): byte for i, byte in enumerate(sorted(set(range(256)) - set(_PRINTABLE)))
-}
-
-# Control characters by their pictures; line ends and tabs keep their effect behind it.
-_VISIBLE = {i: chr(0x2400 + i) for i in range(32)} | {127: "␡", 10: "↵\n", 13: "␍", 9: "⇥\t"}
-
-
-def pieces(text: Text, spelling: Spelling) -> list[Piece]:
-    """The tokens of a text as they are shown. Nothing is invisible: a token of spaces is `␣`."""
-    spelled = [str(piece) for piece in spelling(list(text.tokens))]
-    if len(spelled) != len(text.tokens):
-        raise ValueError(
-            f"`spelling` must give one string a token; got {len(spelled)} for {len(text.tokens)}."
-        )
-    found = []
-    for piece in spelled:
-        letters = piece.lstrip(" ")
-        space = piece[: len(piece) - len(letters)]
-        if not letters:
-            letters, space = "␣" * len(space) or "∅", ""
-        found.append(Piece(space, letters.translate(_VISIBLE)))
-    return found
-
-
-def token_rows(text: Text) -> Floats:
-    """The attribution of a text as `(K, L)`."""
-    array = real_array("attribution", text.attribution)
-    if array.ndim not in (1, 2) or array.shape[-1] != len(text.tokens):
-        raise ValueError(
-            "`attribution` must hold one number a token, (L,), or a row of them for each class, "
-            f"(K, L); got {array.shape} for {len(text.tokens)} tokens. Sum over embedding "
-            "dimensions with `attrax.positions` first."
-        )
-    return np.atleast_2d(array)
-
-
-def scale_of_texts(texts: Sequence[Text], limit: float | None) -> float:
-    """Where the colours of all `texts` end; 1 where everything is zero."""
-    if isinstance(texts, Text):
-        raise TypeError("`texts` must be a sequence of `Text`; got one `Text`. Put it in a list.")
-    if not texts:
-        raise ValueError("`texts` must hold at least one `Text`; got none.")
-    largest = np.array([np.abs(token_rows(text)).max() for text in texts])
-    return scale_limit(largest, 100.0, limit) or 1.0
-
-
-def class_names(classes: Sequence[str] | None, n: int) -> list[str]:
-    """The names of `n` rows; a single row needs none."""
-    if classes is None:
-        return [""] if n == 1 else [str(i) for i in range(n)]
-    names = [str(name) for name in classes]
-    if isinstance(classes, str) or len(names) != n:
-        raise ValueError(
-            f"`classes` must name every row of `attribution`; got {classes!r} for {n} rows."
-        )
-    return names
-
-
-def blend(share: float, zero: str, positive: str, negative: str) -> str:
-    """The colour `share` of the way from `zero` to an end, clamped to [-1, 1].
-
-    `(1 - |s|) zero + |s| positive`, or `negative` where `s < 0`, in sRGB
-
-    Example:
-        >>> [blend(share, "#ffffff", "#0000ff", "#ff0000") for share in (-0.5, 0.0, 7.0)]
-        ['#ff8080', '#ffffff', '#0000ff']
-    """
-    size = min(abs(float(share)), 1.0)
-    end = np.array(to_rgb(positive if share > 0 else negative))
-    red, green, blue = (1.0 - size) * np.array(to_rgb(zero)) + size * end
-    return to_hex((red, green, blue))
-
-
-def readable(background: str) -> str:
-    """Black or white, whichever has the higher contrast with `background`, at least 4.5 : 1.
-
-    Example:
-        >>> readable("#ffffff"), readable("#2166ac")
-        ('#000000', '#ffffff')
-    """
-    # Contrast is (L + 0.05) / (L' + 0.05); both choices have the same where L is 0.179.
-    return "#000000" if luminance(background) > 0.179 else "#ffffff"
-
-
-def luminance(colour: str) -> float:
-    """The relative luminance of a colour, in [0, 1], as WCAG 2 defines it."""
-    rgb = np.array(to_rgb(colour))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
-
 
 _FONT = FontProperties(family="DejaVu Sans Mono")
 _ADVANCE = 0.602  # width of a letter of that font, in its size
@@ -262,7 +97,7 @@ def tokens(
     for head, row in zip(heads, values, strict=True):
         write(0.0, top + 0.5, head, color="0.35")
         for place, value in zip(places, row, strict=True):
-            colour = blend(value / scale, "white", POSITIVE, NEGATIVE)
+            colour = blend(value / scale, "#ffffff", POSITIVE, NEGATIVE)
             for x, line, letters in place:
                 y, width = top + 1.0 + line, _width(letters)
                 box = Rectangle((x - 0.1, y + 0.06), width + 0.2, 0.88, facecolor=colour, lw=0)

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _checks
-from .._types import Array, wide_dtype
+from .._core import _checks
+from .._core._types import Array, wide_dtype
 
 EDGE = 1 / 512
 """Half a step of eight bits: logits of black and white are taken this far inside of [0, 1]."""

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _checks
-from .._types import Array, PyTree
+from .._core import _checks
+from .._core._types import Array, PyTree
 from ._sprites import Draw, as_bytes, sprites
 
 

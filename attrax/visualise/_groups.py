@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import _checks
-from .._types import Array
+from .._core import _checks
+from .._core._types import Array
 
 
 class Groups(NamedTuple):

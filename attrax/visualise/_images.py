@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _checks
-from .._types import Array, PyTree, wide_dtype
+from .._core import _checks
+from .._core._types import Array, PyTree, wide_dtype
 from ._colours import NATURAL, checked, coloured, components
 
 

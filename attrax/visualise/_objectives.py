@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _checks, scores
-from .._types import Array, wide_dtype
+from .. import scores
+from .._core import _checks
+from .._core._types import Array, wide_dtype
 from ..scores import Index
 
 _FLOOR = 0.1

@@ -5,8 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from .. import _checks
-from .._types import Array
+from .._core import _checks
+from .._core._types import Array
 
 
 def redirected_relu(x: Array, *, active: bool | Array = True) -> Array:

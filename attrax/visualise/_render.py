@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .. import _checks
-from .._types import Array, PyTree
+from .._core import _checks
+from .._core._types import Array, PyTree
 from ._images import Parameterisation
 from ._transforms import STANDARD, Transform
 

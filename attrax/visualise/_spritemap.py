@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from .. import _checks
+from .._core import _checks
 from ._sprites import as_bytes
 
 FORMAT = 1

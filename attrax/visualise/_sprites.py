@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from .. import _checks
-from .._cuts import capture
-from .._types import Array, PyTree
+from .._core import _checks
+from .._core._types import Array, PyTree
+from .._models._cuts import capture
 from ._images import Parameterisation, fourier
 from ._objectives import mean_channel
 from ._render import ADAM, Objective, render

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _checks
-from .._types import Array
+from .._core import _checks
+from .._core._types import Array
 from ._colours import NATURAL
 from ._images import checked_size, fourier
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import attrax
-from attrax import metrics, paths, quadrature, scores
+from attrax import distributions, metrics, paths, quadrature, scores
 
 from .twins import Twin, to_numpy, to_torch
 
@@ -132,7 +132,7 @@ def theirs_with_delta(twin, layer):
 
 
 def ours_influence(model, x, baseline, target, at):
-    line = paths.linear(baseline)
+    line = distributions.linear(baseline)
     return attrax.influence(fn_of(model, target), x, line, rule=GAUSS, batch_size=N)
 
 
@@ -226,7 +226,7 @@ def ours_grad_cam(model, x, baseline, target, at):
 
 
 def ours_internal_influence(model, x, baseline, target, at, *, rule):
-    score, line = scores.logit(target), paths.linear(baseline)
+    score, line = scores.logit(target), distributions.linear(baseline)
     split = split_of(model, at)
     return attrax.internal_influence(score, split, x, line, rule=rule, batch_size=N)
 
@@ -549,7 +549,7 @@ def ours_layer_expected(model, x, baselines, target, at):
     score, split = scores.logit(target), split_of(model, at)
 
     def of_one(b):
-        line = paths.linear(b)
+        line = distributions.linear(b)
         mean = attrax.internal_influence(score, split, x, line, rule=GAUSS, batch_size=N)
         return (split(x)[0] - split(b)[0]) * mean
 
@@ -584,7 +584,7 @@ PERTURBATIONS = 16
 @functools.partial(jax.vmap, in_axes=(None, None, 0, 0, 0))
 def _measured(kind, model, i, x, target):
     def distribution(x):
-        sampler = metrics.uniform_noise(0.1)(x)
+        sampler = distributions.uniform_noise(0.1)(x)
 
         def drawn(t, key):
             point = sampler(t, key)

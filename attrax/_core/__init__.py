@@ -1,0 +1,1 @@
+"""The ground floor: types, checks of arguments, the loops, and safe arithmetic."""

@@ -1,0 +1,1 @@
+"""HOW MUCH: the attribution methods, one module per family."""

@@ -1,0 +1,1 @@
+"""WHERE: taps, models, addresses of layers, cuts and edits."""

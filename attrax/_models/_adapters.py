@@ -1,0 +1,83 @@
+"""Any callable as a model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ._model import Model, Static, divide, unwrapped
+
+
+@dataclass(frozen=True)
+class _Function:
+    """The program of a plain function (no arrays) or of a callable pytree (its arrays)."""
+
+    static: Static
+
+    def __call__(self, weights: Sequence[Any], *inputs: Any, **kwargs: Any) -> Any:
+        return self.static.join(weights)(*inputs, **kwargs)
+
+
+def as_model(anything: Any) -> Model:
+    """See any callable as a `Model`: a function, a callable pytree, a bound Linen or NNX module.
+
+    The arrays of a callable pytree become the model's weights. A Linen module must be bound, or be
+    given with its variables to `from_linen`.
+
+    What a plain function closes over belongs to its program: change it, and attrax, like `jax.jit`,
+    may still find the program of before. Pass weights as arguments, or as a callable pytree.
+
+    Args:
+        anything: a `Model` (returned as it is), `flax.nnx.Module` or a bound method of one, bound
+            `flax.linen.Module`, `jax.tree_util.Partial`, or any other callable.
+
+    Returns:
+        The model. The same object gives an equal static program each time, so that a second call
+        finds the traces of the first.
+
+    Raises:
+        TypeError: `anything` is not callable, is a Linen module without variables, or a method of
+            a Linen module.
+
+    Example:
+        >>> import attrax, jax, jax.numpy as jnp
+        >>> model = attrax.as_model(jax.tree_util.Partial(jnp.dot, jnp.array([1.0, 2.0])))
+        >>> model(jnp.array([3.0, 4.0]))
+        Array(11., dtype=float32)
+    """
+    if isinstance(anything, Model):
+        return anything
+    linen, nnx = sys.modules.get("flax.linen"), sys.modules.get("flax.nnx")
+    if linen is not None and isinstance(anything, linen.Module):
+        if anything.scope is None:
+            raise TypeError(
+                f"the Linen module {type(anything).__name__} has no variables of its own: "
+                "write attrax.from_linen(module, variables)."
+            )
+        from ._linen import from_linen
+
+        return from_linen(*anything.unbind())
+    if linen is not None and isinstance(getattr(anything, "__self__", None), linen.Module):
+        raise TypeError(
+            "a method of a Linen module has no weights of its own: write attrax.from_linen(module, "
+            f"variables, method={anything.__name__!r})."
+        )
+    if nnx is not None and isinstance(getattr(anything, "__self__", anything), nnx.Module):
+        from ._nnx import from_nnx
+
+        return from_nnx(anything)
+    if not callable(anything):
+        raise TypeError(f"a model must be callable; got {type(anything).__name__}.")
+    weights, static = divide(anything)
+    return Model(weights, _Function(static))
+
+
+def closes_over_modules(program: Any) -> bool:
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is None or not isinstance(program, _Function):
+        return False
+    functions = [unwrapped(c.value) for c in program.static.rest if c is not None]
+    cells = [c for f in functions for c in getattr(f, "__closure__", None) or ()]
+    return any(isinstance(cell.cell_contents, nnx.Module) for cell in cells)

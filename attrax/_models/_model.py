@@ -1,0 +1,90 @@
+"""Models: callable pytrees whose weights are leaves, and what is static in them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+
+from .._core._types import PyTree
+from ._taps import is_array
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["weights"], meta_fields=["program"]
+)
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A function with its weights: `model(*inputs) = program(weights, *inputs)`.
+
+    A pytree: the weights are leaves, the program is static. Pass a model as an argument of a jitted
+    function and its weights are inputs of the compiled program, never constants in it.
+    """
+
+    weights: PyTree
+    program: Callable[..., Any]
+
+    def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
+        return self.program(self.weights, *inputs, **kwargs)
+
+
+class Same:
+    """Any object as a static value, equal only to itself (Linen modules may be unhashable)."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def divide(tree: PyTree) -> tuple[list[Any], Static]:
+    """The arrays of a pytree, and everything else."""
+    leaves, structure = jax.tree.flatten(tree)
+    rest = tuple(None if is_array(leaf) else _constant(leaf) for leaf in leaves)
+    return [leaf for leaf in leaves if is_array(leaf)], Static(structure, rest)
+
+
+class _Constant(NamedTuple):
+    """A static value that is not equal to one of another type: 1, 1.0 and True differ."""
+
+    kind: type
+    text: str
+    value: Any
+
+
+def _constant(value: Any) -> _Constant:
+    text = repr(value) if isinstance(value, (float, complex)) else ""  # -0.0 and nan
+    return _Constant(type(value), text, hashable(value))
+
+
+def hashable(value: Any) -> Any:
+    """The value, or if it cannot be hashed a `Same` that holds it."""
+    try:
+        hash(value)
+    except TypeError:
+        return Same(value)
+    return value
+
+
+class Static(NamedTuple):
+    """What `divide` leaves of a pytree when its arrays are taken out."""
+
+    structure: Any
+    rest: tuple[_Constant | None, ...]
+
+    def join(self, arrays: Sequence[Any]) -> PyTree:
+        remaining = iter(arrays)
+        leaves = [next(remaining) if rest is None else unwrapped(rest.value) for rest in self.rest]
+        return jax.tree.unflatten(self.structure, leaves)
+
+
+def unwrapped(value: Any) -> Any:
+    """The value of a `Same`."""
+    return value.value if isinstance(value, Same) else value

@@ -1,0 +1,118 @@
+"""Straight lines and broken ones."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._core import _checks
+from .._core._types import (
+    Array,
+    Curve,
+    PyTree,
+    cast_like,
+    tree_dtype,
+    widen,
+)
+
+
+def straight(x: PyTree, baseline: PyTree | None = None) -> Curve:
+    """The straight line `baseline + t (x - baseline)`; a baseline of None is zeros.
+
+    Args:
+        x: any pytree of floating arrays.
+        baseline: the same structure and shapes, or None.
+
+    Returns:
+        `t -> point`, with the structure, shapes and dtypes of `x`.
+
+    Raises:
+        TypeError: when `x` is not floating.
+        ValueError: when `baseline` has not the shapes of `x`.
+
+    Example:
+        >>> straight(jnp.array([2.0, 4.0]))(0.5).tolist()
+        [1.0, 2.0]
+    """
+    x = _checks.floating(x)
+    start = widen(_checks.baseline_like(baseline, x))
+    span = jax.tree.map(jnp.subtract, widen(x), start)
+
+    def curve(t: Array) -> PyTree:
+        line = jax.tree.map(lambda b, d: b + jnp.asarray(t, d.dtype) * d, start, span)
+        return cast_like(line, x)
+
+    return curve
+
+
+def polyline(*waypoints: PyTree) -> Any:
+    """The path of straight pieces from the baseline over `waypoints` to x, equal times for each.
+
+    The derivative jumps at the waypoints, where it is that of the piece that begins. A rule is
+    as accurate as promised when its panels end at the waypoints.
+
+    Args:
+        *waypoints: pytrees like `x`.
+
+    Returns:
+        A path: `path(x, baseline) -> (t -> point)`.
+
+    Raises:
+        ValueError: from the path, when a waypoint has not the shapes of `x`.
+
+    Example:
+        >>> path = polyline(jnp.array([1.0, 0.0]))
+        >>> path(jnp.array([1.0, 1.0]), None)(0.75).tolist()
+        [1.0, 0.5]
+    """
+
+    def path(x: PyTree, baseline: PyTree | None = None) -> Curve:
+        x = _checks.floating(x)
+        stops = [_checks.baseline_like(baseline, x)]
+        stops += [_checks.like(waypoint, x, "waypoint") for waypoint in waypoints]
+        start, *rest = [widen(stop) for stop in [*stops, x]]
+        return lambda t: cast_like(jax.tree.map(lambda *leaves: _walk(t, *leaves), start, *rest), x)
+
+    return path
+
+
+def _walk(t: Array, start: Array, *stops: Array) -> Array:
+    """The point at time t of the broken line from `start` over `stops`.
+
+    Each piece is left for the next one at its end, the last one never: so the derivative at t = 1
+    is that of the last piece.
+    """
+    time = jnp.asarray(t, start.dtype) * len(stops)
+    place, here = start, start
+    for i, stop in enumerate(stops):
+        done = time >= i + 1 if i + 1 < len(stops) else False
+        share = jnp.where(time < i, 0, jnp.where(done, 1, time - i))
+        place, here = place + share * (stop - here), stop
+    return place
+
+
+def interpolate(x: PyTree, baseline: PyTree | None, nodes: Any) -> PyTree:
+    """The points of the straight line at all `nodes`, stacked along a new leading axis.
+
+    The methods never hold all points at once; this is for looking at them.
+
+    Args:
+        x: any pytree of floating arrays.
+        baseline: the same structure and shapes; None is zeros.
+        nodes: `(n,)`.
+
+    Returns:
+        Like `x`, each leaf with a leading axis of length n.
+
+    Raises:
+        ValueError: when `nodes` is not one-dimensional, or `baseline` has not the shapes of `x`.
+
+    Example:
+        >>> interpolate(jnp.array([4.0]), None, [0.0, 0.25, 1.0]).tolist()
+        [[0.0], [1.0], [4.0]]
+    """
+    x = _checks.floating(x)
+    nodes = jnp.asarray(nodes, tree_dtype(x))
+    if nodes.ndim != 1:
+        raise ValueError(f"`nodes` must be one-dimensional; got shape {nodes.shape}.")
+    return jax.vmap(straight(x, baseline))(nodes)
