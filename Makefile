@@ -41,7 +41,7 @@ compat:
 	$(PYTHON) tests/compat.py $(ARGS)
 
 parity: .venv-parity/made
-	cd tests && ../.venv-parity/bin/python -m parity $(ARGS)
+	cd tests && ../.venv-parity/bin/python -m peers $(ARGS)
 
 bench: .venv-parity/made
 	.venv-parity/bin/python -m benchmarks $(ARGS)
@@ -70,8 +70,8 @@ clean:
 		--dest .venv/sdists --requirement tests/sdists.txt
 	@touch $@
 
-.venv-parity/made: pyproject.toml tests/parity/requirements.txt tests/photographs.txt
+.venv-parity/made: pyproject.toml tests/peers/requirements.txt tests/photographs.txt
 	$(PYTHON) -m venv --clear .venv-parity
-	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[demo,groups]' --requirement tests/parity/requirements.txt
+	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[demo,groups]' --requirement tests/peers/requirements.txt
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --requirement tests/photographs.txt
 	@touch $@

@@ -11,7 +11,7 @@ import jax
 import pytest
 
 # Needs PyTorch and Captum: `make parity`.
-collect_ignore = ["parity"]
+collect_ignore = ["peers"]
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -12,8 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import attrax
 from attrax import priors
 from attrax.quadrature import gauss_legendre, midpoint
-
-# ---------------------------------------------------------------------------------- penalties
+from comparisons import close
 
 
 def test_right_reasons_sums_squares_in_the_region():
@@ -57,9 +56,6 @@ def test_penalties_explain_what_they_refuse():
         priors.total_variation(jnp.ones(3))
 
 
-# --------------------------------------------------------------------------------- batch_mean
-
-
 def attribution_of(w, x, batch_size=1):
     """`w x^3`, exactly: two nodes of Gauss-Legendre integrate squares."""
     fn = lambda x: jnp.sum(w * x**3)  # noqa: E731
@@ -78,7 +74,7 @@ def test_the_derivative_of_a_prior_on_paper():
     sixth = np.where(regions, np.asarray(xs) ** 6, 0).mean(axis=0)
     value, slope = jax.jit(jax.value_and_grad(loss))(w)
     assert value == pytest.approx((np.asarray(w) ** 2 * sixth).sum(), rel=1e-5)
-    np.testing.assert_allclose(slope, 2 * np.asarray(w) * sixth, rtol=1e-5)
+    np.testing.assert_allclose(slope, 2 * np.asarray(w) * sixth, tolerance=1e-5)
 
 
 def test_batch_mean_is_the_mean_of_vmap():
@@ -102,7 +98,7 @@ def test_batch_mean_is_the_mean_of_vmap():
     found, expected = (
         jax.jit(lambda w, fn=fn: (fn(w), jax.jacrev(fn)(w)))(w) for fn in (chunked, at_once)
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, tolerance=1e-5), found, expected)
 
 
 def test_numbers_of_any_kind_are_averaged_in_float32_or_wider():
@@ -120,7 +116,7 @@ def test_sharded_examples_have_the_same_mean():
     xs = jax.random.normal(jax.random.key(0), (16, 3))
     mean = jax.jit(lambda xs: priors.batch_mean(jnp.tanh, xs, batch_size=4))
     sharded = jax.device_put(xs, NamedSharding(mesh, PartitionSpec("batch")))
-    np.testing.assert_allclose(mean(sharded), mean(xs), rtol=1e-6)
+    np.testing.assert_allclose(mean(sharded), mean(xs), tolerance=1e-6)
 
 
 def test_batch_mean_explains_what_it_refuses():
@@ -132,9 +128,6 @@ def test_batch_mean_explains_what_it_refuses():
         priors.batch_mean(jnp.sin, {})
     with pytest.raises(ValueError, match="`batch_size` must be at least 1; got 0"):
         priors.batch_mean(jnp.sin, jnp.ones(3), batch_size=0)
-
-
-# ---------------------------------------------------------------------- derivatives and memory
 
 
 class Perceptron(nnx.Module):
@@ -167,12 +160,6 @@ def loss_of(model, xs, ys, regions):
 
 
 gradient_of_loss = jax.jit(jax.grad(loss_of))
-
-
-def close(found, expected, tolerance):
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * largest)
 
 
 def naive_prior(weights, x, y, region, nodes=4):
@@ -263,8 +250,6 @@ def test_a_kink_that_moves_is_not_seen_by_the_sum():
     smooth = jax.grad(attribution)(-1.0, jax.nn.softplus)
     assert smooth == pytest.approx(np.tanh(0.5), rel=1e-4)  # sigmoid(1) - sigmoid(-1)
 
-
-# -------------------------------------------------------------------------------------- loops
 
 TWINS = jax.random.normal(jax.random.key(0), (8, 1)) * jnp.ones((1, 2))  # a feature and its copy
 
@@ -367,9 +352,6 @@ def test_mixed_precision():
     )
     assert {leaf.dtype for leaf in jax.tree.leaves(step)} == {jnp.dtype("float32")}
     close(step, wanted, 2e-2)
-
-
-# ------------------------------------------------------------------------------------ monitor
 
 
 def test_the_monitor_measures_every_kth_step_only():

@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,15 +19,7 @@ import numpy as np
 from jax import lax
 
 from .._core._types import wide_dtype
-from .._models._program._equations import (
-    Env,
-    bodies_of,
-    input_avals,
-    like,
-    open_jaxpr,
-    trace,
-    with_bodies,
-)
+from .._models._program import Rewrite
 from . import _winograd
 from ._pooling import max_pool_gradient
 from ._windows import (
@@ -42,70 +34,14 @@ from ._windows import (
     tap,
 )
 
-Rewrite = Callable[..., Any]
 
-
-def rewritten(jaxpr: Any, args: Sequence[Any], rounds: int = 1) -> list[Any]:
-    """Evaluate a program with its slow equations replaced.
-
-    `rounds` is how often it runs, as the body of a loop: what concerns weights alone is computed
-    once for all of them.
-    """
-    env, opened = Env(jaxpr, args), open_jaxpr(jaxpr)
-    waiting: list[Any] = []
-    for eqn in opened.eqns:
-        change, inside = _rule(eqn, rounds), rounds * _rounds(eqn)
-        if change is None and not any(_is_slow(body, inside) for body in _bodies(eqn)):
-            waiting.append(eqn)
-            continue
-        env.bind(jaxpr, waiting)
-        waiting = []
-        if change is None:
-            body = functools.partial(_rewritten_body, rounds=inside)
-            env.bind(jaxpr, [with_bodies(eqn, body)])
-        else:
-            env.write(eqn, [change(*env.read(eqn.invars))])
-    env.bind(jaxpr, waiting)
-    return env.read(opened.outvars)
-
-
-def _rewritten_body(body: Any, rounds: int) -> Any:
-    """A program inside of an equation, rewritten, in the form in which the equation holds it."""
-    if not _is_slow(body, rounds):
-        return body
-    found = trace(lambda *args: rewritten(body, args, rounds), input_avals(body))
-    inputs, count = found.jaxpr.invars, len(found.consts)
-    opened = found.jaxpr.replace(constvars=inputs[:count], invars=inputs[count:])
-    return like(body, opened, found.consts)
-
-
-def _is_slow(jaxpr: Any, rounds: int) -> bool:
-    return any(
-        _rule(eqn, rounds) is not None
-        or any(_is_slow(body, rounds * _rounds(eqn)) for body in _bodies(eqn))
-        for eqn in open_jaxpr(jaxpr).eqns
-    )
-
-
-def _rounds(eqn: Any) -> int:
-    return eqn.params["length"] if eqn.primitive.name == "scan" else 1
-
-
-def _bodies(eqn: Any) -> Iterator[Any]:
-    """The programs inside that can be traced alone: one of `shard_map` needs its mesh's axes."""
-    return iter(()) if eqn.primitive.name == "shard_map" else bodies_of(eqn)
-
-
-def _rule(eqn: Any, rounds: int) -> Rewrite | None:
+def rule(eqn: Any, rounds: int) -> Rewrite | None:
     """What computes the value of a slow equation otherwise; None for one that is not slow."""
     if eqn.primitive.name == "conv_general_dilated":
         return _convolution(eqn, rounds)
     if eqn.primitive.name == "select_and_scatter_add":
         return max_pool_gradient(eqn)
     return None
-
-
-# ------------------------------------------------------------------------------- convolutions
 
 
 def _convolution(eqn: Any, rounds: int) -> Rewrite | None:

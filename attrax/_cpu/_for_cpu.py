@@ -10,6 +10,7 @@ import jax
 from .._core._types import PyTree
 from .._models import _program
 from .._models._model import Model, divide
+from ._convolutions import rule
 
 
 def for_cpu(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,4 +98,4 @@ def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any])
         return leaves
 
     traced = _program.trace(flat, [jax.typeof(array) for array in arrays])
-    return outputs[0].join(_program.rewritten(traced.jaxpr, [*traced.consts, *arrays]))
+    return outputs[0].join(_program.rewritten(traced.jaxpr, [*traced.consts, *arrays], rule))

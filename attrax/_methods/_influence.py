@@ -31,8 +31,8 @@ def influence(
         fn: `x -> scalar`, of one example.
         x: any pytree of floating arrays.
         distribution: `distribution(x) -> ((t, key) -> point)`, one of `attrax.distributions`
-            (`point`, `linear()`, `gaussian(sigma)`, `stochastic_channels()`) or your own. It is called
-            with arrays of float32 or wider.
+            (`point`, `linear()`, `gaussian(sigma)`, `stochastic_channels()`) or your own. It is
+            called with arrays of float32 or wider.
         rule: the nodes t and their weights. Weights that are equal, as those of
             `attrax.quadrature.midpoint(n)`, waste none of the points of a random distribution.
         key: where the distribution is random; each node gets a key of its own.

@@ -4,15 +4,13 @@ import collections
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
-
-import attrax
 
 from .._core import _checks
 from .._core._types import Array, PyTree
@@ -301,7 +299,7 @@ def _record(
         "model": fingerprint([shapes.encode(), *map(_numbers, weights)]),
         "key": None if key is None else fingerprint([_numbers(key)]),
         "batch": {"examples": source.size, **source.description},
-        "versions": ", ".join(f"{m.__name__} {m.__version__}" for m in (attrax, jax, jaxlib)),
+        "versions": ", ".join(f"{name} {version(name)}" for name in ("attrax", "jax", "jaxlib")),
         "devices": f"{len(devices)} x {', '.join(sorted(kinds))}",
     }
 

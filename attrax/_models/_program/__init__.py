@@ -9,14 +9,13 @@ carries its names. On that form everything else is a small graph operation:
     edit     add to, replace or read tapped values where they stand, in all iterations of a scan
     strip    remove the taps again: what is run holds none
 
-`rewritten` is apart from these: it evaluates any program with its slow convolutions replaced.
+`rewritten` is apart from these: it evaluates any program with some of its equations replaced.
 
 The keys of `eqn.params` are not an API of JAX. Read here are `name`, `length`, `reverse`,
 `unroll`, `policy`, `prevent_cse`, `permutation`, `num_consts` of a custom derivative, and whatever
 holds a program; arities are derived from shapes.
 """
 
-from ..._cpu._convolutions import rewritten as rewritten
 from ._editing import Edits as Edits
 from ._editing import edit as edit
 from ._equations import Program as Program
@@ -25,6 +24,8 @@ from ._equations import run as run
 from ._equations import trace as trace
 from ._naming import BatchAxis as BatchAxis
 from ._naming import normalise as normalise
+from ._rewriting import Rewrite as Rewrite
+from ._rewriting import rewritten as rewritten
 from ._rules import closes_over_values as closes_over_values
 from ._rules import holds_dead_tracer as holds_dead_tracer
 from ._sites import RANGE as RANGE

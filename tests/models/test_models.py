@@ -1,0 +1,155 @@
+"""Models as pytrees, and models with a batch axis of their own seen as functions of one example."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import attrax
+from comparisons import close
+
+X = jnp.array([0.3, -0.5, 0.8])
+
+
+def test_a_callable_pytree_has_its_arrays_as_weights():
+    partial = jax.tree_util.Partial(lambda w, x: attrax.tap("h", w * x).sum(), X)
+    model = attrax.as_model(partial)
+    assert attrax.as_model(model) is model
+    close(jax.tree.leaves(model), [X])
+    close(model(X), jnp.sum(X**2))
+    close(attrax.capture(partial, X + 1, at="h"), X * (X + 1))
+
+
+def test_equal_functions_give_equal_programs():
+    class Holder:
+        def method(self, x):
+            return 2 * x
+
+    holder = Holder()
+    a, b = attrax.as_model(holder.method), attrax.as_model(holder.method)
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    partial = functools.partial(jnp.multiply, 3.0)
+    close(attrax.as_model(partial)(X), 3 * X)
+
+
+def batched(xs, scale=1.0):
+    """Batch axis in front, then in the middle; a table without one; a reduction over features."""
+    h = attrax.tap("rows", jnp.sin(xs))
+    t = attrax.tap("columns", h.T * scale)
+    p = attrax.tap("table", jnp.arange(3.0))
+    y = jax.nn.relu(t.T + p[None])
+    return {"sum": y.sum(axis=1), "time_major": jnp.stack([t, 2 * t])}
+
+
+def test_unbatched_is_the_batched_model_one_example_at_a_time():
+    model = attrax.unbatched(batched)
+    xs = jnp.stack([X, 2 * X, -X])
+    ys = batched(xs)
+    for i, x in enumerate(xs):
+        y = model(x)
+        close(y["sum"], ys["sum"][i])
+        close(y["time_major"], ys["time_major"][:, :, i])
+
+
+def test_the_batch_axis_of_each_activation_is_found():
+    model = attrax.unbatched(batched)
+    shapes = {layer.name: layer.shape for layer in attrax.layers(model, X)}
+    assert shapes == {"rows": (3,), "columns": (3,), "table": (3,), "relu#0": (3,)}
+    for at in shapes:
+        z, tail = attrax.cut(model, X, at=at)
+        close(tail(z), model(X))
+    close(attrax.capture(model, X, at="columns"), jnp.sin(X))
+
+
+def test_unbatched_maps_and_differentiates():
+    model = attrax.unbatched(batched)
+    xs = jnp.stack([X, 2 * X])
+
+    def explain(x):
+        z, tail = attrax.cut(model, x, at="columns")
+        return jax.grad(lambda z: tail(z)["sum"])(z) * z
+
+    mapped = jax.jit(jax.vmap(explain))(xs)
+    close(mapped, jnp.stack([explain(x) for x in xs]))
+
+
+def test_unbatched_inside_of_a_larger_function():
+    inner = attrax.unbatched(batched)
+
+    def outer(x):
+        return inner(attrax.tap("doubled", 2 * x))["sum"]
+
+    assert [x.name for x in attrax.layers(outer, X)] == [
+        "doubled", "rows", "columns", "table", "relu#0",
+    ]  # fmt: skip
+    z, tail = attrax.cut(outer, X, at="rows")
+    close(z, jnp.sin(2 * X))
+    close(tail(z), outer(X))
+
+
+def test_a_batch_axis_at_another_place():
+    model = attrax.unbatched(lambda xs: attrax.tap("h", xs * 2).sum(axis=0), in_axes=1)
+    close(model(X), 2 * X.sum())
+    assert attrax.layers(model, X)[0].shape == (3,)
+
+
+def test_an_activation_that_mixes_the_batch_with_another_axis_is_refused():
+    def model(xs):
+        flat = attrax.tap("flat", xs.reshape(-1))
+        return flat.reshape(xs.shape).sum(axis=1)
+
+    one = attrax.unbatched(model)
+    close(one(X), X.sum())
+    with pytest.raises(ValueError, match="not an axis of its own"):
+        attrax.cut(one, X, at="flat")
+
+
+def test_an_output_without_a_batch_axis_is_refused():
+    with pytest.raises(ValueError, match="does not vary with the batch size"):
+        attrax.unbatched(lambda xs: xs.sum())(X)
+    with pytest.raises(ValueError, match="outputs have one batch axis each"):
+        attrax.unbatched(lambda xs: xs.reshape(-1))(X)
+
+
+def test_unbatched_costs_no_second_trace():
+    traces = []
+
+    def model(xs):
+        traces.append(1)
+        return attrax.tap("h", jnp.sin(xs)).sum(axis=1)
+
+    one = attrax.unbatched(model)
+    attrax.capture(one, X, at="h")
+    count = len(traces)
+    attrax.capture(attrax.unbatched(model), X + 1, at="h")
+    assert len(traces) == count
+
+
+def test_unbatched_where_batch_size_one_runs_other_operations():
+    token = jnp.ones((1, 1, 3))
+
+    def model(xs):
+        tokens = jnp.broadcast_to(token, (xs.shape[0], 1, 3))
+        sequence = jnp.concatenate([tokens, xs[:, None] * 2], axis=1)
+        return attrax.tap("h", jax.nn.relu(sequence)).sum(axis=(1, 2))
+
+    one = attrax.unbatched(model)
+    z, tail = attrax.cut(one, X, at="h")
+    assert z.shape == (2, 3)
+    close(tail(z), model(X[None])[0])
+
+
+def test_unbatched_counts_axes_from_the_front():
+    with pytest.raises(ValueError, match="must count from the front"):
+        attrax.unbatched(batched, in_axes=-1)
+
+
+def test_random_numbers_follow_the_implementation_in_force():
+    def model(x):
+        return attrax.tap("h", x + jax.random.normal(jax.random.key(0), (3,)))
+
+    plain = attrax.capture(model, X, at="h")
+    with jax.default_prng_impl("rbg"):
+        assert not np.allclose(attrax.capture(model, X, at="h"), plain)
