@@ -70,7 +70,7 @@ def internal_influence(
             the distribution needs a key and there is none.
 
     Example:
-        >>> from attrax.paths import linear
+        >>> from attrax.distributions import linear
         >>> split = lambda x: (x**2, lambda z: z @ z)  # the gradient is 2 z, and z is t^2 x^2
         >>> found = internal_influence(
         ...     lambda y: y, split, jnp.array([3.0, 6.0]), linear(), rule=gauss_legendre(8))

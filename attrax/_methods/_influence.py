@@ -48,7 +48,7 @@ def influence(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from attrax.paths import linear
+        >>> from attrax.distributions import linear
         >>> from attrax.quadrature import midpoint
         >>> influence(lambda x: x @ x, jnp.array([1.0, 3.0]), linear(), rule=midpoint(4)).tolist()
         [1.0, 3.0]

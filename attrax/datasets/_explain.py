@@ -102,7 +102,7 @@ def explain(
         OSError: when the store cannot be written. What is finished is kept.
 
     Example:
-        >>> import tempfile
+        >>> import attrax, tempfile
         >>> method = lambda w, x, y: attrax.gradient_times_input(lambda x: x[y] * w, x)
         >>> xs, ys = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), np.array([0, 1, 1])
         >>> with tempfile.TemporaryDirectory() as folder:

@@ -63,6 +63,7 @@ def tokens(
         ValueError: on shapes that do not fit, values that are not finite, options out of range.
 
     Example:
+        >>> from matplotlib.colors import to_hex
         >>> ax = tokens(Text(["not", "good"], [-1.0, 2.0]), limit=1.0)
         >>> [to_hex(patch.get_facecolor()) for patch in ax.patches][:2]
         ['#b2182b', '#2166ac']

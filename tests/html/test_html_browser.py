@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import html_pages
-from attrax.html import Item, Text, activation_grid, features, gallery, neuron_groups, tokens
+from attrax.html import Item, activation_grid, features, gallery, neuron_groups, tokens
+from attrax.text import Text
 from html_pages import MARKUP, PAGES
 
 pytestmark = pytest.mark.soak

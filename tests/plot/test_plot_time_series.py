@@ -146,12 +146,14 @@ def test_given_axes_are_drawn_on():
 
 
 def test_lines_can_be_read_on_every_colour():
+    from matplotlib.colors import to_hex
+
     from attrax._show._text import luminance
 
     for share in np.linspace(0, 1, 101):
         background = _time_series._BEHIND(share)
         assert (
-            luminance(background) + 0.05
+            luminance(to_hex(background)) + 0.05
         ) / 0.05 >= 3.0  # black lines, as WCAG wants of graphics
 
 
