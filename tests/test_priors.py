@@ -74,7 +74,7 @@ def test_the_derivative_of_a_prior_on_paper():
     sixth = np.where(regions, np.asarray(xs) ** 6, 0).mean(axis=0)
     value, slope = jax.jit(jax.value_and_grad(loss))(w)
     assert value == pytest.approx((np.asarray(w) ** 2 * sixth).sum(), rel=1e-5)
-    np.testing.assert_allclose(slope, 2 * np.asarray(w) * sixth, tolerance=1e-5)
+    np.testing.assert_allclose(slope, 2 * np.asarray(w) * sixth, rtol=1e-5)
 
 
 def test_batch_mean_is_the_mean_of_vmap():
@@ -98,7 +98,7 @@ def test_batch_mean_is_the_mean_of_vmap():
     found, expected = (
         jax.jit(lambda w, fn=fn: (fn(w), jax.jacrev(fn)(w)))(w) for fn in (chunked, at_once)
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, tolerance=1e-5), found, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
 
 
 def test_numbers_of_any_kind_are_averaged_in_float32_or_wider():
@@ -116,7 +116,7 @@ def test_sharded_examples_have_the_same_mean():
     xs = jax.random.normal(jax.random.key(0), (16, 3))
     mean = jax.jit(lambda xs: priors.batch_mean(jnp.tanh, xs, batch_size=4))
     sharded = jax.device_put(xs, NamedSharding(mesh, PartitionSpec("batch")))
-    np.testing.assert_allclose(mean(sharded), mean(xs), tolerance=1e-6)
+    np.testing.assert_allclose(mean(sharded), mean(xs), rtol=1e-6)
 
 
 def test_batch_mean_explains_what_it_refuses():

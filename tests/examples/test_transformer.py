@@ -77,7 +77,7 @@ def test_explained_at_a_depth_as_the_unrolled_twin(scanned, unrolled, name, twin
     close(found, explain_at(unrolled, IDS, twin_name))
     z, output, gradient, integrated = found
     close(output, scanned(IDS))
-    assert not np.allclose(integrated, z * gradient, tolerance=0.01)
+    assert not np.allclose(integrated, z * gradient, rtol=0.01)
 
 
 FEW = ("", "/attention/softmax#0")
@@ -131,7 +131,7 @@ def test_interventions_in_one_layer_and_in_all(scanned, unrolled):
     outputs = [scanned(IDS), *found]
     for i in range(len(outputs)):
         for j in range(i):
-            assert not np.allclose(outputs[i], outputs[j], tolerance=0.01)
+            assert not np.allclose(outputs[i], outputs[j], rtol=0.01)
 
 
 @pytest.mark.soak

@@ -50,7 +50,7 @@ def test_rollout_against_a_loop():
     close(found, slow)
     close(found.sum(axis=1), np.ones(TOKENS))
     # The order of the layers matters.
-    assert not np.allclose(found, rollout(WEIGHTS[::-1]), tolerance=1e-2)
+    assert not np.allclose(found, rollout(WEIGHTS[::-1]), rtol=1e-2)
 
 
 def test_gradient_weighted_attention_against_a_loop():
@@ -149,7 +149,7 @@ def test_a_flax_transformer(variables, explained):
     close(first["rollout"].sum(axis=1), np.ones(TOKENS))
     # One of them knows of the class.
     close(first["rollout"], second["rollout"])
-    assert not np.allclose(first["weighted"], second["weighted"], tolerance=1e-2)
+    assert not np.allclose(first["weighted"], second["weighted"], rtol=1e-2)
 
 
 def test_gradients_of_attention_are_those_of_patched_attention(variables, explained):

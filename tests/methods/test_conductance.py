@@ -346,7 +346,7 @@ def test_random_distributions_need_a_key_and_use_it():
         SCORE, at("h2"), X, distributions.gaussian(0.3), rule=rule, key=key, batch_size=4
     )
     drawn = jax.jit(lambda seed: explain(jax.random.key(seed)))
-    assert not np.allclose(drawn(0), drawn(1), tolerance=1e-3)
+    assert not np.allclose(drawn(0), drawn(1), rtol=1e-3)
     with pytest.raises(ValueError, match="`gaussian` is random: pass `key="):
         explain(None)
 

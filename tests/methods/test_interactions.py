@@ -57,9 +57,9 @@ def test_rule_of_two_nodes_in_closed_form():
     root = math.sqrt(25 / 49 - 17 / 63)
     nodes = np.array([5 / 7 - root, 5 / 7 + root]) / 2
     rule = gauss_logarithmic(2)
-    np.testing.assert_allclose(rule.nodes, nodes, tolerance=0, atol=1e-15)
+    np.testing.assert_allclose(rule.nodes, nodes, rtol=0, atol=1e-15)
     weight = (nodes[1] - 1 / 4) / (nodes[1] - nodes[0])
-    np.testing.assert_allclose(rule.weights, [weight, 1 - weight], tolerance=0, atol=1e-15)
+    np.testing.assert_allclose(rule.weights, [weight, 1 - weight], rtol=0, atol=1e-15)
 
 
 def test_one_integral_is_the_double_integral():

@@ -127,7 +127,7 @@ def test_gaussian_influence_smooths_the_gradient():
         cube, X, distributions.gaussian(0.5), rule=rule, key=jax.random.key(0), batch_size=4000
     )
     # Four standard errors: the standard deviation of 3 (x + s e)^2 is below 6 s |x| + 5 s^2.
-    np.testing.assert_allclose(mean, 3 * (X**2 + 0.25), tolerance=0, atol=4 * 7.3 / np.sqrt(4000))
+    np.testing.assert_allclose(mean, 3 * (X**2 + 0.25), rtol=0, atol=4 * 7.3 / np.sqrt(4000))
 
 
 def test_random_influence_depends_on_the_key_and_not_on_the_batch_size():
@@ -143,7 +143,7 @@ def test_random_influence_depends_on_the_key_and_not_on_the_batch_size():
         )
 
     close(draw(0, 3), draw(0, 10))
-    assert not np.allclose(draw(0, 3), draw(1, 3), tolerance=1e-3)
+    assert not np.allclose(draw(0, 3), draw(1, 3), rtol=1e-3)
 
 
 # A slow reference.
@@ -229,7 +229,7 @@ def test_implementation_invariance():
     rule = quadrature.midpoint(1000)
     for fn in (one, two):
         attribution = integrated(fn, x, rule=rule, batch_size=1000)
-        np.testing.assert_allclose(attribution, [1.5, -0.5], tolerance=0, atol=2e-3)  # a kink: 1/n
+        np.testing.assert_allclose(attribution, [1.5, -0.5], rtol=0, atol=2e-3)  # a kink: 1/n
 
 
 def test_linearity_in_the_function():
@@ -273,7 +273,7 @@ def test_gradient_times_input_sees_only_the_point():
 
 def test_another_baseline_is_another_question():
     ours = integrated(tanh_network, X)
-    assert not np.allclose(ours, integrated(tanh_network, X, B), tolerance=1e-2)
+    assert not np.allclose(ours, integrated(tanh_network, X, B), rtol=1e-2)
 
 
 def test_no_gap_does_not_mean_no_error():

@@ -103,7 +103,7 @@ def test_mapped_and_chunked_is_a_loop(name):
     found, alone = jax.jit(jax.vmap(judge(name, 2))), jax.jit(judge(name, 100))
     # The network has 24 features of order 1, so its rounding errors are those of order 1.
     jax.tree.map(
-        lambda a, *b: np.testing.assert_allclose(a, np.stack(b), tolerance=1e-5, atol=1e-5),
+        lambda a, *b: np.testing.assert_allclose(a, np.stack(b), rtol=1e-5, atol=1e-5),
         found(xs),
         *[alone(x) for x in xs],
     )

@@ -377,8 +377,8 @@ def test_exact_to_its_degree_on_every_panel(rule, degree, ends):
 )
 def test_panels_of_simple_rules_are_simple_rules(panelled, whole):
     # Nodes that two panels share are evaluated once.
-    np.testing.assert_allclose(panelled.nodes, whole.nodes, tolerance=0, atol=1e-15)
-    np.testing.assert_allclose(panelled.weights, whole.weights, tolerance=0, atol=1e-15)
+    np.testing.assert_allclose(panelled.nodes, whole.nodes, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(panelled.weights, whole.weights, rtol=0, atol=1e-15)
     assert isinstance(panelled, quadrature.Rule)
 
 
@@ -386,7 +386,7 @@ def test_the_coarse_rule_is_composed_too():
     panelled = composite(quadrature.clenshaw_curtis(5), 2)
     coarse = composite(quadrature.clenshaw_curtis(3), 2)
     assert panelled.n == 9
-    np.testing.assert_allclose(panelled.coarse[::2], coarse.weights, tolerance=0, atol=1e-15)
+    np.testing.assert_allclose(panelled.coarse[::2], coarse.weights, rtol=0, atol=1e-15)
     np.testing.assert_array_equal(panelled.coarse[1::2], 0)
     assert composite(gauss_legendre(2), 2).coarse is None
 
@@ -394,7 +394,7 @@ def test_the_coarse_rule_is_composed_too():
 def test_composite_rules_compose():
     twice = composite(composite(gauss_legendre(2), 2), 3)
     once = composite(gauss_legendre(2), 6)
-    np.testing.assert_allclose(twice.nodes, once.nodes, tolerance=0, atol=1e-15)
+    np.testing.assert_allclose(twice.nodes, once.nodes, rtol=0, atol=1e-15)
 
 
 def test_what_composite_refuses():

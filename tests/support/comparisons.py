@@ -7,8 +7,11 @@ import numpy as np
 def close(actual, expected, tolerance=1e-5):
     """Each leaf of a pytree has the shape expected, and is equal within `tolerance` of its largest.
 
-    Computed in float64. A leaf of zeros must be met exactly, but for 1e-30.
+    Where `actual` is one array, `expected` may be nested lists of numbers. Computed in float64. A
+    leaf of zeros must be met exactly, but for 1e-30.
     """
+    if jax.tree_util.all_leaves([actual]):
+        expected = np.asarray(expected)
     leaves, structure = jax.tree.flatten(expected)
     found, same = jax.tree.flatten(actual)
     assert same == structure, f"{same} against {structure}"
