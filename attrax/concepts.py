@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ._core import _checks
+from ._core._safe import quotient
 from ._core._types import Array, PyTree, ScalarFn, tree_dtype, wide_dtype
 
 
@@ -126,9 +127,7 @@ def tcav_magnitude(sensitivities: Array) -> Array:
         the mean of the sensitivities.
     """
     values = _sample(sensitivities, "sensitivities")
-    whole = jnp.sum(jnp.abs(values))
-    none = whole == 0
-    return jnp.where(none, 0, jnp.sum(jax.nn.relu(values)) / jnp.where(none, 1, whole))
+    return quotient(jnp.sum(jax.nn.relu(values)), jnp.sum(jnp.abs(values)), 0)
 
 
 def tcav_significance(scores: Array, random_scores: Array) -> SignificanceTest:
@@ -216,10 +215,10 @@ def _moments(sample: Array) -> tuple[Array, Array]:
 
 def _sample(values: Array, name: str, least: int = 1) -> Array:
     """`values` as one sample in float32 or wider."""
-    values = _checks.floating(values, name)
+    values = _checks.wide(values, name)
     if values.ndim != 1 or values.size < least:
         raise ValueError(
             f"`{name}` must be one-dimensional with at least {least} entries; got shape "
             f"{values.shape}. Map over several samples with `jax.vmap`."
         )
-    return values.astype(wide_dtype(values.dtype))
+    return values

@@ -184,11 +184,9 @@ def square_removal(size: int, baseline: Array | None = None) -> Distribution:
     """
 
     def distribution(x: PyTree) -> Sampler:
-        x = _checks.floating(x)
-        if not jax.tree_util.all_leaves([x]) or x.ndim < 2:
-            raise ValueError(
-                f"`square_removal` needs an image, (H, W, ...); got {_checks.shapes(x)}."
-            )
+        x = _checks.one_array(x, "x")
+        if x.ndim < 2:
+            raise ValueError(f"`square_removal` needs an image, (H, W, ...); got {x.shape}.")
         side = _checks.count(size, "size", most=min(x.shape[:2]))
         start = _checks.baseline_like(baseline, x)
 

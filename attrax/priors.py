@@ -43,10 +43,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._core import _checks
+from ._core import _checks, _safe
 from ._core._loops import keep_sums, weighted_sum
-from ._core._safe import absolute
-from ._core._types import Array, PyTree, wide_dtype
+from ._core._types import Array, PyTree
 
 
 def batch_mean(fn: Callable[..., PyTree], xs: PyTree, *aux: PyTree, batch_size: int = 8) -> PyTree:
@@ -77,7 +76,7 @@ def batch_mean(fn: Callable[..., PyTree], xs: PyTree, *aux: PyTree, batch_size: 
         >>> batch_mean(lambda x, y: {"logit": x[y], "right": x.argmax() == y}, xs, labels)
         {'logit': Array(2.5, dtype=float32), 'right': Array(0.5, dtype=float32)}
     """
-    n = _length((xs, *aux))
+    n = _checks.leading_axis((xs, *aux), "`xs` and what is paired with it")
     chunks = -(-n // _checks.count(batch_size, "batch_size"))
 
     def row_of(row: tuple) -> PyTree:
@@ -188,7 +187,7 @@ def right_reasons(attribution: Array, region: Array) -> Array:
         Ross, Hughes and Doshi-Velez (2017), arXiv:1703.03717, the middle term of the loss; it is
         their sum for one example, and `batch_mean` divides by the number of examples.
     """
-    attribution = _wide(attribution)
+    attribution = _checks.wide(attribution, "attribution")
     if jnp.shape(region) != attribution.shape:
         raise ValueError(
             "`region` must have the shape of `attribution`; got "
@@ -225,30 +224,12 @@ def total_variation(attribution: Array, axes: Sequence[int] = (0, 1)) -> Array:
     References:
         Erion et al. (2021), arXiv:1906.10670, the pixel attribution prior.
     """
-    attribution = _wide(attribution)
+    attribution = _checks.wide(attribution, "attribution")
     axes = [_checks.axis_of(axis, attribution.ndim, "axes") for axis in axes]
     # Blank pixels have equal attributions, often by the thousand: nothing should pull them apart.
-    steps = [jnp.sum(absolute(jnp.diff(attribution, axis=axis))) for axis in axes]
-    return sum(steps, jnp.zeros((), attribution.dtype))
-
-
-def _wide(attribution: Array) -> Array:
-    attribution = _checks.floating(attribution, "attribution")
-    return attribution.astype(wide_dtype(attribution.dtype))
+    return _safe.total_variation(attribution, axes)
 
 
 def _number(value: Any) -> Array:
     value = jnp.asarray(value)
     return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.float32)
-
-
-def _length(operands: tuple) -> int:
-    """The length of the leading axis of all arrays."""
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(operands)]
-    n = shapes[0][0] if shapes and shapes[0] else 0
-    if not n or any(shape[:1] != (n,) for shape in shapes):
-        raise ValueError(
-            "`xs` and what is paired with it must have one leading axis of the same length; got "
-            f"shapes {', '.join(map(str, shapes)) or 'of no array'}."
-        )
-    return n

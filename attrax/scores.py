@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._core import _checks
+from ._core import _checks, _safe
 from ._core._types import Array, Score, wide_dtype
 
 Index: TypeAlias = int | np.integer | Array
@@ -209,9 +209,7 @@ def norm() -> Score:
     """
 
     def score(y: Array) -> Array:
-        squares = jnp.sum(jnp.square(_wide(y, "norm")))
-        zero = squares == 0
-        return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squares)))
+        return _safe.norm(_wide(y, "norm"))
 
     return score
 

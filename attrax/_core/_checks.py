@@ -5,43 +5,110 @@ it found and, where it is not obvious, how to put it right.
 """
 
 import operator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
-from ._types import Array, Certified, Estimate, PyTree, ScalarFn
+from ._types import Array, Certified, Estimate, PyTree, ScalarFn, wide_dtype
 
 T = TypeVar("T")
 
 
 def floating(x: PyTree, name: str = "x") -> PyTree:
     """`x` as arrays, all of them floating."""
-    if isinstance(x, (Estimate, Certified)):
-        fields = f"{type(x).__name__}({', '.join(x._fields)})"
-        raise TypeError(f"`{name}` must hold values alone; got {fields}. Pass its `.value`.")
+    _refuse_results(x, name)
     leaves = jax.tree.leaves(x)
     if not leaves:
         raise ValueError(f"`{name}` holds no array.")
     for leaf in leaves:
         dtype = _dtype(leaf, name)
         if not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(
-                f"`{name}` must be floating; got {dtype}. There is no gradient with respect to "
-                "integers such as token ids: cut the model at its embedding layer with "
-                "`attrax.cut(model, ids, at=...)` and explain the embedding."
-            )
+            raise TypeError(f"`{name}` must be floating; got {dtype}. {_remedy(dtype, name)}")
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, _dtype(leaf, name)), x)
+
+
+def _refuse_results(x: PyTree, name: str) -> None:
+    """Raises where a method's result stands in place of its values, at any depth."""
+    for node in jax.tree.leaves(x, is_leaf=_is_result):
+        if _is_result(node):
+            raise TypeError(
+                f"`{name}` must hold values alone; got {_described(node)}. Pass its `.value`."
+            )
+
+
+def _is_result(node: Any) -> bool:
+    return isinstance(node, (Estimate, Certified))
+
+
+def _described(value: Any) -> str:
+    """The type of `value` for a message; of a named tuple with its fields."""
+    fields = getattr(value, "_fields", None)
+    name = type(value).__name__
+    return f"a {name}" if fields is None else f"{name}({', '.join(fields)})"
+
+
+def _remedy(dtype: Any, name: str) -> str:
+    """What to do about arrays that have no gradient, by their dtype and by what they are."""
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return (
+            "Take its real and imaginary parts as two arrays, as in "
+            "`lambda parts: fn(parts[0] + 1j * parts[1])` of `(z.real, z.imag)`."
+        )
+    if not jnp.issubdtype(dtype, jnp.integer):
+        return f"Convert it, as in `jnp.asarray({name}, jnp.float32)`."
+    if name not in ("x", "xs"):
+        return f"Convert it, as in `jnp.asarray({name}, jnp.float32)`."
+    if dtype == jnp.uint8:
+        return (
+            "Convert a picture as the model expects it, such as "
+            f"`jnp.asarray({name}, jnp.float32) / 255`."
+        )
+    return (
+        "There is no gradient with respect to integers. If they are token ids: cut the model at "
+        "its embedding layer with `attrax.cut(model, ids, at=...)` and explain the embedding. If "
+        f"they are measurements: convert them, as in `jnp.asarray({name}, jnp.float32)`."
+    )
+
+
+def one_array(value: Any, name: str) -> Array:
+    """`value` as one floating array."""
+    _refuse_results(value, name)
+    if not jax.tree_util.all_leaves([value]):
+        raise ValueError(
+            f"`{name}` must be one array; got {_described(value)}. Choose one of its arrays, or "
+            "map over them with `jax.tree.map`."
+        )
+    return floating(value, name)
+
+
+def wide(value: Any, name: str) -> Array:
+    """`value` as one floating array, in float32 or wider."""
+    array = one_array(value, name)
+    return array.astype(wide_dtype(array.dtype))
+
+
+def leading_axis(tree: PyTree, names: str) -> int:
+    """The length of the leading axis that all arrays of `tree` share, 1 or more.
+
+    `names` says whose arrays they are: "`xs` and `aux`".
+    """
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
+    n = shapes[0][0] if shapes and shapes[0] else 0
+    if not n or any(shape[:1] != (n,) for shape in shapes):
+        raise ValueError(
+            f"{names} must have one leading axis of the same length, 1 or more; got "
+            f"{'shapes ' + ', '.join(map(str, shapes)) if shapes else 'no array'}."
+        )
+    return n
 
 
 def like(value: PyTree, x: PyTree, name: str = "baseline") -> PyTree:
     """`value` with the dtypes of `x`, provided that structure, shapes and kind are those of `x`."""
-    found, expected = jax.tree.structure(value), jax.tree.structure(x)
-    if found != expected:
-        raise ValueError(
-            f"`{name}` must have the structure of `x`; got {found} against {expected}."
-        )
+    same_structure(value, x, name)
     for leaf, model in zip(jax.tree.leaves(value), jax.tree.leaves(x), strict=True):
         shape, dtype = jnp.shape(leaf), _dtype(leaf, name)
         if shape != model.shape:
@@ -51,9 +118,19 @@ def like(value: PyTree, x: PyTree, name: str = "baseline") -> PyTree:
             )
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(
-                f"`{name}` must be floating, as `x` is; got {dtype} against {model.dtype}."
+                f"`{name}` must be floating, as `x` is; got {dtype} against {model.dtype}. "
+                f"Convert it, as in `jnp.asarray({name}, x.dtype)`."
             )
     return jax.tree.map(lambda leaf, model: jnp.asarray(leaf, model.dtype), value, x)
+
+
+def same_structure(value: PyTree, other: PyTree, name: str, other_name: str = "x") -> None:
+    """Raises unless both are pytrees of one structure."""
+    found, expected = jax.tree.structure(value), jax.tree.structure(other)
+    if found != expected:
+        raise ValueError(
+            f"`{name}` must have the structure of `{other_name}`; got {found} against {expected}."
+        )
 
 
 def baseline_like(baseline: PyTree | None, x: PyTree) -> PyTree:
@@ -65,6 +142,7 @@ def baseline_like(baseline: PyTree | None, x: PyTree) -> PyTree:
 
 def scalar_valued(fn: ScalarFn, name: str = "`fn`") -> ScalarFn:
     """`fn`, raising when what it returns is not one real floating number."""
+    function(fn, name)
 
     def checked(x: PyTree) -> Array:
         value = fn(x)
@@ -84,6 +162,16 @@ def scalar_valued(fn: ScalarFn, name: str = "`fn`") -> ScalarFn:
         return jnp.asarray(value)
 
     return checked
+
+
+def function(value: Any, name: str) -> Callable[..., Any]:
+    """`value`, provided that it can be called."""
+    if not callable(value):
+        hint = ""
+        if isinstance(value, int | np.integer):
+            hint = f" For the output of class {value} pass `attrax.scores.logit({value})`."
+        raise TypeError(f"{name} must be a function; got {value!r}.{hint}")
+    return value
 
 
 def count(value: Any, name: str, least: int = 1, most: int | None = None) -> int:
@@ -130,8 +218,3 @@ def _dtype(leaf: Any, name: str) -> Any:
         return jnp.result_type(leaf)
     except TypeError:
         raise TypeError(f"`{name}` must hold arrays; got {type(leaf).__name__}.") from None
-
-
-def shapes(tree: PyTree) -> str:
-    """The shapes of all arrays, for a message."""
-    return ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree))

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from .._core import _checks
-from .._core._loops import weighted_sum
+from .._core._loops import mapped
+from .._core._safe import quotient
 from .._core._types import Array, ScalarFn, wide_dtype, widen
 from ._gradient import gradient, gradient_times_input
 
@@ -48,7 +49,7 @@ def cam(z: Array, weights: Array) -> Array:
         Zhou et al. (2016), arXiv:1512.04150, equation 2.
     """
     z = _activation(z)
-    weights = _one_array(weights, "weights")
+    weights = _checks.one_array(weights, "weights")
     if weights.shape != z.shape[-1:]:
         raise ValueError(
             f"`weights` must hold one number for each channel of `z`; got {weights.shape} against "
@@ -132,8 +133,7 @@ def grad_cam_plus_plus(fn: ScalarFn, z: Array) -> Array:
     z = _activation(z)
     slope = jax.nn.relu(widen(gradient(fn, z)))
     under = 2 + slope * jnp.sum(widen(z), axis=_positions(z), keepdims=True)
-    safe = under != 0
-    share = jnp.where(safe, slope / jnp.where(safe, under, 1), 0)
+    share = quotient(slope, under, 0)
     return _weighed(z, jnp.sum(share, axis=_positions(z)))
 
 
@@ -252,7 +252,7 @@ def score_cam(
         weights: that is `log_probability`, up to a positive factor.
     """
     z = _activation(z)
-    x = _one_array(x, "x")
+    x = _checks.one_array(x, "x")
     size = x.shape[: z.ndim - 1]
     if len(size) < z.ndim - 1:
         raise ValueError(
@@ -262,19 +262,13 @@ def score_cam(
     start = widen(_checks.baseline_like(baseline, x))
     span, score = widen(x) - start, _checks.scalar_valued(fn)
 
-    def masked(where: tuple[Array, Array]) -> Array:
-        """The score at the place of its channel, zeros at the others."""
-        index, channel = where
+    def masked(channel: Array) -> Array:
+        """The score of what is seen through one channel."""
         mask = stretched(upsample(channel, size)).astype(span.dtype)
         mask = mask.reshape(*size, *[1] * (x.ndim - len(size)))
-        value = widen(score((start + mask * span).astype(x.dtype)))
-        return jnp.where(places == index, value, 0)
+        return widen(score((start + mask * span).astype(x.dtype)))
 
-    places = jnp.arange(z.shape[-1])
-    planes = jnp.moveaxis(widen(z), -1, 0)
-    found = weighted_sum(
-        masked, (places, planes), jnp.ones(places.shape, z.dtype), batch_size=batch_size
-    )
+    found = mapped(masked, jnp.moveaxis(widen(z), -1, 0), batch_size=batch_size)
     varying = jnp.max(z, axis=_positions(z)) > jnp.min(z, axis=_positions(z))
     # With no channel left the softmax would be 0/0.
     weights = jax.nn.softmax(found, where=varying | ~jnp.any(varying, keepdims=True))
@@ -308,7 +302,7 @@ def upsample(
         >>> upsample(jnp.array([[0.0, 4.0]]), (1, 4)).tolist()
         [[0.0, 1.0, 3.0, 4.0]]
     """
-    values = _one_array(values, "values")
+    values = _checks.one_array(values, "values")
     size = tuple(_checks.count(n, "shape") for n in shape)
     if len(size) > values.ndim:
         raise ValueError(
@@ -329,14 +323,12 @@ def _weighed(z: Array, weights: Array) -> Array:
 def stretched(values: Array) -> Array:
     """`values` stretched to [0, 1] as a whole; zeros where they are all the same."""
     low = jnp.min(values)
-    span = jnp.max(values) - low
-    flat = span == 0
-    return jnp.where(flat, 0, (values - low) / jnp.where(flat, 1, span))
+    return quotient(values - low, jnp.max(values) - low, 0)
 
 
 def _activation(z: Any) -> Array:
     """`z` as one floating array that has positions and channels."""
-    z = _one_array(z, "z")
+    z = _checks.one_array(z, "z")
     if z.ndim < 2:
         raise ValueError(
             "`z` must have positions and channels, such as (H, W, C); got shape "
@@ -344,13 +336,6 @@ def _activation(z: Any) -> Array:
             "`attrax.gradient_times_input`."
         )
     return z
-
-
-def _one_array(value: Any, name: str) -> Array:
-    value = _checks.floating(value, name)
-    if not jax.tree_util.all_leaves([value]):
-        raise ValueError(f"`{name}` must be one array; got a {type(value).__name__}.")
-    return value
 
 
 def _positions(z: Array) -> tuple[int, ...]:

@@ -82,18 +82,14 @@ def expected_gradients(
 
 def _rows(baselines: PyTree, x: PyTree) -> tuple[PyTree, int]:
     """`baselines` with the dtypes of `x`, and how many there are."""
-    found, expected = jax.tree.structure(baselines), jax.tree.structure(x)
-    if found != expected:
-        raise ValueError(
-            f"`baselines` must have the structure of `x`; got {found} against {expected}."
-        )
+    _checks.same_structure(baselines, x, "baselines")
     baselines = _checks.floating(baselines, "baselines")
+    size = _checks.leading_axis(baselines, "`baselines`")
     shapes = [leaf.shape for leaf in jax.tree.leaves(baselines)]
-    size = shapes[0][0] if shapes[0] else 0
-    wanted = [(size, *leaf.shape) for leaf in jax.tree.leaves(x)]
-    if not size or shapes != wanted:
+    wanted = [leaf.shape for leaf in jax.tree.leaves(x)]
+    if [shape[1:] for shape in shapes] != wanted:
         raise ValueError(
-            "`baselines` must have one leading axis, of as many baselines in every array, before "
-            f"the shapes of `x`; got {shapes} against {[shape[1:] for shape in wanted]}."
+            "`baselines` must have the shapes of `x` behind one leading axis, that of the "
+            f"baselines; got {shapes} against {wanted}."
         )
     return cast_like(baselines, x), size

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from .._core import _checks
 from .._core._loops import weighted_sum
+from .._core._safe import root
 from .._core._types import Array, Estimate, PyTree, cast_like, widen
 from ..distributions import gaussian
 
@@ -165,7 +166,7 @@ def vargrad(
     def about_the_mean(m1: Array, m2: Array, m3: Array, m4: Array) -> tuple[Array, Array]:
         variance = jnp.maximum(m2 - m1 * m1, 0) * n / (n - 1)
         fourth = m4 - 4 * m1 * m3 + 6 * m1 * m1 * m2 - 3 * m1**4
-        return variance, _root((fourth - variance * variance * (n - 3) / (n - 1)) / n)
+        return variance, root((fourth - variance * variance * (n - 3) / (n - 1)) / n)
 
     return _estimate(jax.tree.map(about_the_mean, *moments), first)
 
@@ -176,7 +177,7 @@ def monte_carlo(draw: Explain, keys: Array, *, batch_size: int) -> Estimate:
     first, moments = _moments(draw, keys, 2, batch_size)
 
     def mean(start: Array, m1: Array, m2: Array) -> tuple[Array, Array]:
-        return start + m1, _root((m2 - m1 * m1) / (n - 1))
+        return start + m1, root((m2 - m1 * m1) / (n - 1))
 
     return _estimate(jax.tree.map(mean, widen(first), *moments), first)
 
@@ -215,9 +216,3 @@ def _estimate(pairs: PyTree, like: PyTree) -> Estimate:
     structure = jax.tree.structure(like)
     value, error = jax.tree.transpose(structure, jax.tree.structure((0, 0)), pairs)
     return Estimate(cast_like(value, like), cast_like(error, like))
-
-
-def _root(variance: Array) -> Array:
-    """The square root, 0 with derivative 0 where rounding or zero noise leaves nothing."""
-    positive = variance > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1)), 0)

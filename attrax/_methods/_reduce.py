@@ -31,7 +31,7 @@ def channels(attribution: Array, axis: int = -1) -> Array:
         >>> channels(jnp.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
         [4.0, 6.0]
     """
-    attribution = _checks.floating(attribution, "attribution")
+    attribution = _checks.one_array(attribution, "attribution")
     kept = _checks.axis_of(axis, attribution.ndim)
     return _sum(attribution, tuple(i for i in range(attribution.ndim) if i != kept))
 
@@ -60,7 +60,7 @@ def positions(attribution: Array, axis: int = -1) -> Array:
         >>> positions(jnp.array([[1.0, -2.0], [3.0, 4.0]])).tolist()
         [-1.0, 7.0]
     """
-    attribution = _checks.floating(attribution, "attribution")
+    attribution = _checks.one_array(attribution, "attribution")
     return _sum(attribution, (_checks.axis_of(axis, attribution.ndim),))
 
 
@@ -99,7 +99,7 @@ def rank_channels(values: Array, k: int) -> ChannelRanking:
         >>> ranking.positive_indices.tolist(), ranking.negative_indices.tolist()
         ([2, 0], [1, 3])
     """
-    values = _checks.floating(values, "values")
+    values = _checks.one_array(values, "values")
     if values.ndim != 1:
         raise ValueError(
             f"`values` must be one number per channel; got shape {values.shape}. Reduce an "

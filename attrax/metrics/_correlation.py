@@ -176,11 +176,7 @@ def rank_correlation(a: PyTree, b: PyTree) -> Array:
         Adebayo et al. (2018), arXiv:1810.03292, for comparing explanations.
     """
     a = _checks.floating(a, "a")
-    if jax.tree.structure(a) != jax.tree.structure(b):
-        raise ValueError(
-            "`b` must have the structure of `a`; got "
-            f"{jax.tree.structure(b)} against {jax.tree.structure(a)}."
-        )
+    _checks.same_structure(b, a, "b", "a")
     b = _checks.floating(b, "b")
     for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         if left.shape != right.shape:

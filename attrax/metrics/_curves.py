@@ -1,6 +1,5 @@
 """The score while features are put in or taken out in the order of their attribution."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -139,10 +138,8 @@ def area(curve: Array) -> Array:
     References:
         Petsiuk, Das and Saenko (2018), arXiv:1806.07421, the area under either curve.
     """
-    curve = _checks.floating(curve, "curve")
-    if not jax.tree_util.all_leaves([curve]) or curve.ndim < 1 or curve.shape[-1] < 2:
-        raise ValueError(f"`curve` must have at least two points; got shape {jnp.shape(curve)}.")
-    dtype = wide_dtype(curve.dtype)
-    curve = curve.astype(dtype)
+    curve = _checks.wide(curve, "curve")
+    if curve.ndim < 1 or curve.shape[-1] < 2:
+        raise ValueError(f"`curve` must have at least two points; got shape {curve.shape}.")
     inner = jnp.sum(curve, axis=-1) - (curve[..., 0] + curve[..., -1]) / 2
     return inner / (curve.shape[-1] - 1)

@@ -21,11 +21,7 @@ def operands(
     attribution = _checks.floating(attribution, "attribution")
     baseline = jax.tree.map(jnp.zeros_like, x) if baseline is None else baseline
     for name, tree in (("attribution", attribution), ("baseline", baseline)):
-        found, expected = jax.tree.structure(tree), jax.tree.structure(x)
-        if found != expected:
-            raise ValueError(
-                f"`{name}` must have the structure of `x`; got {found} against {expected}."
-            )
+        _checks.same_structure(tree, x, name)
     for leaf, model in zip(jax.tree.leaves(attribution), jax.tree.leaves(x), strict=True):
         if model.shape[: leaf.ndim] != leaf.shape:
             raise ValueError(

@@ -115,7 +115,7 @@ def road(
         Rong et al. (2022), arXiv:2202.00449 (ROAD). For one example and any score, where they count
         correct predictions over a data set.
     """
-    x, attribution = _image(x), _checks.floating(attribution, "attribution")
+    x, attribution = _image(x), _checks.one_array(attribution, "attribution")
     if jnp.shape(attribution) != x.shape[:2]:
         raise ValueError(
             "`attribution` must have the height and width of `x`; got "
@@ -186,12 +186,9 @@ def _noisy(x: Array, filled: Array, removed: Array, key: Array, sigma: float | A
 
 
 def _image(x: Array) -> Array:
-    x = _checks.floating(x)
-    if not jax.tree_util.all_leaves([x]) or x.ndim not in (2, 3):
-        raise ValueError(
-            "`x` must be an image, (H, W) or (H, W, C); got "
-            f"{', '.join(str(leaf.shape) for leaf in jax.tree.leaves(x))}."
-        )
+    x = _checks.one_array(x, "x")
+    if x.ndim not in (2, 3):
+        raise ValueError(f"`x` must be an image, (H, W) or (H, W, C); got {x.shape}.")
     return x
 
 

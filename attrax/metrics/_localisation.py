@@ -119,7 +119,7 @@ def relevance_rank(attribution: Array, region: Array) -> Array:
 
 
 def _operands(attribution: Array, region: Array) -> tuple[Array, Array]:
-    attribution = _checks.floating(attribution, "attribution")
+    attribution = _checks.one_array(attribution, "attribution")
     if jnp.shape(region) != jnp.shape(attribution):
         raise ValueError(
             "`region` must have the shape of `attribution`; got "

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from .._core import _checks
 from .._core._loops import mapped
-from .._core._safe import quotient, root
+from .._core._safe import norm, quotient
 from .._core._types import (
     Array,
     Distribution,
@@ -74,12 +74,12 @@ def infidelity(
     x = _checks.floating(x)
     scalar = _checks.scalar_valued(fn)
     attribution = widen(_checks.like(attribution, x, "attribution"))
-    sampler, wide_x, score = distribution(widen(x)), widen(x), _wide(scalar(x))
+    sampler, wide_x, score = distribution(widen(x)), widen(x), widen(scalar(x))
 
     def squared_error(where: tuple[Array, Array]) -> Array:
         point = _checks.like(sampler(*where), x, "distribution")
         step = jax.tree.map(jnp.subtract, wide_x, widen(point))
-        drop = score - _wide(scalar(point))
+        drop = score - widen(scalar(point))
         predicted = _total(jax.tree.map(jnp.multiply, step, attribution))
         dtype = wide_dtype(predicted.dtype, drop.dtype)
         return (predicted.astype(dtype) - drop.astype(dtype)) ** 2
@@ -137,11 +137,11 @@ def max_sensitivity(
     x = _checks.floating(x)
     sampler = distribution(widen(x))
     center = widen(_checks.floating(explain(x), "explain"))
-    scale = _norm(center)
+    scale = norm(center)
 
     def change(where: tuple[Array, Array]) -> Array:
         there = widen(explain(_checks.like(sampler(*where), x, "distribution")))
-        return _norm(jax.tree.map(jnp.subtract, there, center))
+        return norm(jax.tree.map(jnp.subtract, there, center))
 
     draws = _draws(x, key, num_samples, "max_sensitivity")
     changes = mapped(change, draws, batch_size=batch_size)
@@ -163,11 +163,3 @@ def _total(tree: PyTree) -> Array:
     dtype = tree_dtype(tree)
     parts = (jnp.sum(leaf.astype(dtype)) for leaf in jax.tree.leaves(tree))
     return sum(parts, jnp.zeros((), dtype))
-
-
-def _norm(tree: PyTree) -> Array:
-    return root(_total(jax.tree.map(jnp.square, tree)))
-
-
-def _wide(value: Array) -> Array:
-    return value.astype(wide_dtype(value.dtype))

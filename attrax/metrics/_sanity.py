@@ -107,11 +107,7 @@ def randomised(
     References:
         Adebayo et al. (2018), arXiv:1810.03292, the model parameter randomization test.
     """
-    if jax.tree.structure(other) != jax.tree.structure(params):
-        raise ValueError(
-            "`other` must have the structure of `params`; got "
-            f"{jax.tree.structure(other)} against {jax.tree.structure(params)}."
-        )
+    _checks.same_structure(other, params, "other", "params")
     leaves, structure = jax.tree.flatten(params)
     names, out = leaf_names(params), []
     for name, place, leaf, new in zip(
