@@ -120,11 +120,13 @@ def test_sharded_examples_have_the_same_mean():
 
 
 def test_batch_mean_explains_what_it_refuses():
-    with pytest.raises(ValueError, match=r"one leading axis of the same length; got shapes \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"one leading axis of the same length.* got shapes \(3,\)"
+    ):
         priors.batch_mean(jnp.add, jnp.ones(3), jnp.ones(2))
-    with pytest.raises(ValueError, match=r"same length; got shapes \(\)"):
+    with pytest.raises(ValueError, match=r"same length, 1 or more; got shapes \(\)"):
         priors.batch_mean(jnp.sin, jnp.ones(()))
-    with pytest.raises(ValueError, match="same length; got shapes of no array"):
+    with pytest.raises(ValueError, match="same length, 1 or more; got no array"):
         priors.batch_mean(jnp.sin, {})
     with pytest.raises(ValueError, match="`batch_size` must be at least 1; got 0"):
         priors.batch_mean(jnp.sin, jnp.ones(3), batch_size=0)
@@ -345,13 +347,13 @@ def test_mixed_precision():
     exact, mixed = (attrax.from_nnx(Perceptron(dtype=dtype)) for dtype in (None, jnp.bfloat16))
     found, expected = (gradient_of_loss(model, *rows) for model in (mixed, exact))
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype("float32")}
-    close(found, expected, 2e-2)
+    close(jax.tree.leaves(found), jax.tree.leaves(expected), 2e-2)
     step, wanted = (
         jax.tree.map(jnp.subtract, trained(optimizer, model, *halves(rows)), model)
         for model in (mixed, exact)
     )
     assert {leaf.dtype for leaf in jax.tree.leaves(step)} == {jnp.dtype("float32")}
-    close(step, wanted, 2e-2)
+    close(jax.tree.leaves(step), jax.tree.leaves(wanted), 2e-2)
 
 
 def test_the_monitor_measures_every_kth_step_only():

@@ -133,7 +133,7 @@ def test_grad_cam_plus_plus_on_paper():
     z = jnp.array([[[1.0], [0.0], [3.0]]])
     slope = jnp.array([[[2.0], [0.0], [-1.0]]])
     found = grad_cam_plus_plus(lambda z: jnp.sum(slope * z), z)
-    close(found, [[0.2, 0.0, 0.6]])
+    close(found, np.array([[0.2, 0.0, 0.6]]))
     assert (grad_cam_plus_plus(lambda z: -jnp.sum(z), z) == 0).all()
 
 

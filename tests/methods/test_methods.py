@@ -100,8 +100,8 @@ def test_the_path_decides_who_gets_the_product():
     x = jnp.array([2.0, 3.0])
     product = lambda x: x[0] * x[1]  # noqa: E731
     follow = lambda path: attrax.path_integrated_gradients(product, x, path=path)  # noqa: E731
-    close(follow(first_then_second), [0.0, 6.0])
-    close(follow(paths.straight), [3.0, 3.0])
+    close(follow(first_then_second), np.array([0.0, 6.0]))
+    close(follow(paths.straight), np.array([3.0, 3.0]))
 
 
 def test_a_reparametrised_line_changes_nothing():

@@ -277,9 +277,13 @@ def test_refusals_of_every_method(name):
 @pytest.mark.parametrize(
     ("baselines", "error", "message"),
     [
-        (X, ValueError, r"one leading axis.*; got \[\(3,\)\] against \[\(3,\)\]"),
+        (X, ValueError, r"behind one leading axis.*; got \[\(3,\)\] against \[\(3,\)\]"),
         (jnp.ones((4, 2)), ValueError, r"got \[\(4, 2\)\] against \[\(3,\)\]"),
-        (jnp.ones((0, 3)), ValueError, r"got \[\(0, 3\)\] against \[\(3,\)\]"),
+        (
+            jnp.ones((0, 3)),
+            ValueError,
+            r"one leading axis of the same length, 1 or more; got shapes \(0, 3\)",
+        ),
         ([BASELINES], ValueError, "`baselines` must have the structure of `x`"),
         (jnp.ones((4, 3), int), TypeError, "`baselines` must be floating; got int32"),
     ],
@@ -292,7 +296,9 @@ def test_refused_baselines(baselines, error, message):
 def test_baselines_of_several_arrays_are_equally_many():
     x = {"a": X, "b": X}
     rows = {"a": BASELINES, "b": BASELINES[:2]}
-    with pytest.raises(ValueError, match=r"as many baselines in every array.*\(4, 3\), \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"one leading axis of the same length.*\(4, 3\), \(2, 3\)"
+    ):
         attrax.expected_gradients(
             lambda x: cubes(x["a"]), x, rows, key=jax.random.key(0), num_samples=4
         )
