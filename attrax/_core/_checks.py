@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ._types import Array, Certified, Estimate, PyTree, ScalarFn, wide_dtype
+from ._types import Array, Certified, Estimate, PyTree, ScalarFn, cast_like, wide_dtype
 
 T = TypeVar("T")
 
@@ -106,8 +106,9 @@ def leading_axis(tree: PyTree, names: str) -> int:
     return n
 
 
-def like(value: PyTree, x: PyTree, name: str = "baseline") -> PyTree:
-    """`value` with the dtypes of `x`, provided that structure, shapes and kind are those of `x`."""
+def fitting(value: PyTree, x: PyTree, name: str) -> PyTree:
+    """`value` as floating arrays, in their own dtypes, with the structure and shapes of `x`."""
+    _refuse_results(value, name)
     same_structure(value, x, name)
     for leaf, model in zip(jax.tree.leaves(value), jax.tree.leaves(x), strict=True):
         shape, dtype = jnp.shape(leaf), _dtype(leaf, name)
@@ -121,7 +122,12 @@ def like(value: PyTree, x: PyTree, name: str = "baseline") -> PyTree:
                 f"`{name}` must be floating, as `x` is; got {dtype} against {model.dtype}. "
                 f"Convert it, as in `jnp.asarray({name}, x.dtype)`."
             )
-    return jax.tree.map(lambda leaf, model: jnp.asarray(leaf, model.dtype), value, x)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, _dtype(leaf, name)), value)
+
+
+def like(value: PyTree, x: PyTree, name: str) -> PyTree:
+    """`value` with the structure, shapes and dtypes of `x`."""
+    return cast_like(fitting(value, x, name), x)
 
 
 def same_structure(value: PyTree, other: PyTree, name: str, other_name: str = "x") -> None:

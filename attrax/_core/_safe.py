@@ -5,6 +5,7 @@ So each function also replaces the argument that would be singular. Comparisons 
 each function is written so that NaN takes the branch that returns NaN.
 """
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -50,6 +51,15 @@ def norm(tree: PyTree, axis: int | None = None) -> Array:
     scale = jax.lax.stop_gradient(jnp.where(usable, largest, 1))
     length = root(jnp.sum(jnp.square(values / scale), axis=axis, keepdims=True))
     return jnp.squeeze(length * scale, axis)
+
+
+def unless_nan(result: Array, *values: PyTree) -> Array:
+    """`result`, all NaN where anything in `values` is NaN.
+
+    For results that a comparison or a sort would make look right: NaN has no rank.
+    """
+    found = [jnp.any(jnp.isnan(leaf)) for leaf in jax.tree.leaves(values)]
+    return jnp.where(functools.reduce(jnp.logical_or, found), jnp.nan, result)
 
 
 def total_variation(values: Array, axes: Iterable[int]) -> Array:

@@ -107,7 +107,7 @@ def _direction(slope: PyTree, dtype: np.dtype) -> tuple[Array, PyTree]:
     common = tree_dtype(slope)
     sizes = [jnp.max(jnp.abs(g), initial=0).astype(common) for g in jax.tree.leaves(slope)]
     largest = functools.reduce(jnp.maximum, sizes)
-    steep = largest > 0
+    steep = largest != 0  # NaN is steep: it must not pass for a direction that is not there.
     scale = jax.lax.stop_gradient(jnp.where(steep, largest, 1))
     squares = jax.tree.map(lambda g: jnp.square(g / scale.astype(g.dtype)), slope)
     norm = sum((jnp.sum(s).astype(common) for s in jax.tree.leaves(squares)), jnp.zeros((), common))

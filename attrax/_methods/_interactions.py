@@ -70,7 +70,7 @@ def integrated_hessian_product(
         and with one integral in place of two.
     """
     x = _checks.floating(x)
-    vector = widen(_checks.like(vector, x, "vector"))
+    vector = widen(_checks.fitting(vector, x, "vector"))
     baseline = _checks.baseline_like(baseline, x)
     line = straight(x, baseline)
     step = jax.tree.map(jnp.subtract, widen(x), widen(baseline))

@@ -81,7 +81,8 @@ def rank_channels(values: Array, k: int) -> ChannelRanking:
     """The k most positive and the k most negative channels.
 
     Of equal values the lower index comes first. Where fewer than k values are positive, the list
-    of positive ones goes on into the negative ones, and the other way round.
+    of positive ones goes on into the negative ones, and the other way round. NaN has no rank: where
+    any value is NaN all values of the ranking are NaN, and all indices -1.
 
     Args:
         values: `(C,)`, such as `channels(attribution)`.
@@ -108,4 +109,10 @@ def rank_channels(values: Array, k: int) -> ChannelRanking:
     k = _checks.count(k, "k", most=values.shape[0])
     positive_values, positive_indices = jax.lax.top_k(values, k)
     negated, negative_indices = jax.lax.top_k(-values, k)
-    return ChannelRanking(positive_indices, positive_values, negative_indices, -negated)
+    ranked = ~jnp.any(jnp.isnan(values))
+    return ChannelRanking(
+        jnp.where(ranked, positive_indices, -1),
+        jnp.where(ranked, positive_values, jnp.nan),
+        jnp.where(ranked, negative_indices, -1),
+        jnp.where(ranked, -negated, jnp.nan),
+    )

@@ -57,7 +57,8 @@ def strongest_channel(
 
     Returns:
         A `ChannelExplanation`. Show its attribution by `attrax.plot.mask`. Of equal channels it is
-        that with the lowest index.
+        that with the lowest index. Where the contribution of any channel is NaN there is no
+        strongest one: `channel` is -1 and `attribution` NaN.
 
     Raises:
         ValueError: when there is no such layer, the output does not depend on it, or it has no
@@ -81,7 +82,9 @@ def strongest_channel(
     """
     z, tail = cut(model, x, at=at)
     contributions = channels(explain(lambda z: score(tail(z)), z), axis=axis)
-    channel = jnp.argmax(contributions)
+    # No channel is the strongest where one is NaN. A traced index of -1 makes its score NaN.
+    unknown = jnp.any(jnp.isnan(contributions))
+    channel = jnp.where(unknown, -1, jnp.argmax(contributions))
     driven = scores.channel(channel, axis=axis)
     attribution = explain(lambda x: driven(capture(model, x, at=at)), x)
     return ChannelExplanation(channel, contributions, attribution)

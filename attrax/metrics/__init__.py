@@ -5,6 +5,9 @@ compiled or random unless the caller says so. Evaluations of `fn` come in chunks
 memory grows with a chunk, and not with the number of samples or steps. What is averaged over random
 samples comes back as `attrax.Estimate(value, standard_error)`.
 
+NaN in an attribution makes its metrics NaN: it has no rank and no size. An infinite entry ranks
+first or last; where sizes count, the result is not finite either.
+
 | question | functions |
 |---|---|
 | does it add up? | `completeness_gap` |

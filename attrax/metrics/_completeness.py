@@ -42,7 +42,7 @@ def completeness_gap(
     x = _checks.floating(x)
     scalar = _checks.scalar_valued(fn)
     ends = scalar(x), scalar(_checks.baseline_like(baseline, x))
-    parts = jax.tree.leaves(_checks.like(attribution, x, "attribution"))
+    parts = jax.tree.leaves(_checks.fitting(attribution, x, "attribution"))
     dtype = wide_dtype(*(end.dtype for end in ends), *(part.dtype for part in parts))
     total = sum((jnp.sum(part, dtype=dtype) for part in parts), jnp.zeros((), dtype))
     return total - (ends[0].astype(dtype) - ends[1].astype(dtype))

@@ -66,8 +66,8 @@ def complexity(attribution: PyTree) -> Array:
     """
     shares = _proportions(absolute(ravel(_checks.floating(attribution, "attribution"))))
     # At a share of 0 the derivative is taken as 0; the true one is infinite.
-    positive = shares > 0
-    return jnp.sum(jnp.where(positive, -shares * jnp.log(jnp.where(positive, shares, 1)), 0))
+    none = shares == 0
+    return jnp.sum(jnp.where(none, 0, -shares * jnp.log(jnp.where(none, 1, shares))))
 
 
 def _proportions(values: Array) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .._core import _checks
 from .._core._loops import mapped
-from .._core._safe import quotient, root
+from .._core._safe import quotient, root, unless_nan
 from .._core._types import Array, Estimate, PyTree, ScalarFn, wide_dtype
 from ._features import chosen, operands, ravel
 
@@ -145,7 +145,9 @@ def sensitivity_n(
 
     points = jax.random.split(key, len(sizes) * n), jnp.asarray(np.repeat(sizes, n))
     said, done = mapped(pair, points, batch_size=batch_size)
-    return jax.vmap(_correlation)(said.reshape(-1, n), done.reshape(-1, n))
+    found = jax.vmap(_correlation)(said.reshape(-1, n), done.reshape(-1, n))
+    # A feature that is not finite counts, though it may be in no subset.
+    return Estimate(*(unless_nan(part, 0 * shares) for part in found))
 
 
 def rank_correlation(a: PyTree, b: PyTree) -> Array:
@@ -183,7 +185,8 @@ def rank_correlation(a: PyTree, b: PyTree) -> Array:
             raise ValueError(
                 f"`b` must have the shapes of `a`; got {right.shape} against {left.shape}."
             )
-    return _correlation(_mean_ranks(ravel(a)), _mean_ranks(ravel(b))).value
+    a, b = ravel(a), ravel(b)
+    return unless_nan(_correlation(_mean_ranks(a), _mean_ranks(b)).value, a, b)
 
 
 @jax.jit

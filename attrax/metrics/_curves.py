@@ -5,6 +5,7 @@ import numpy as np
 
 from .._core import _checks
 from .._core._loops import mapped
+from .._core._safe import unless_nan
 from .._core._types import Array, PyTree, ScalarFn, wide_dtype
 from ._features import chosen, operands, ranks, ravel
 
@@ -105,7 +106,8 @@ def _curve(
     fn: ScalarFn, attribution: PyTree, first: PyTree, rest: PyTree, steps: int, batch_size: int
 ) -> Array:
     """`fn` where the features ranked first come from one example, and the others from another."""
-    scalar, place = _checks.scalar_valued(fn), ranks(ravel(attribution))
+    scalar, values = _checks.scalar_valued(fn), ravel(attribution)
+    place = ranks(values)
     steps = _checks.count(steps, "steps", most=len(place))
     counts = jnp.asarray(np.arange(steps + 1) * len(place) // steps, place.dtype)
 
@@ -113,7 +115,7 @@ def _curve(
         value = scalar(chosen(place < count, attribution, first, rest))
         return value.astype(wide_dtype(value.dtype))
 
-    return mapped(score, counts, batch_size=batch_size)
+    return unless_nan(mapped(score, counts, batch_size=batch_size), values)
 
 
 def area(curve: Array) -> Array:

@@ -10,7 +10,7 @@ from jax.scipy.sparse.linalg import cg
 
 from .._core import _checks
 from .._core._loops import mapped
-from .._core._safe import quotient
+from .._core._safe import quotient, unless_nan
 from .._core._types import Array, Estimate, ScalarFn, wide_dtype
 from ._features import ranks, ravel
 from ._samples import mean_of
@@ -138,7 +138,8 @@ def road(
         return mapped(score, keys, batch_size=batch_size)
 
     keys = jax.random.split(_checks.random_key(key, "road"), (len(counts), n))
-    return mean_of(mapped(scores, (counts, keys), batch_size=1).T)
+    found = mapped(scores, (counts, keys), batch_size=1).T
+    return mean_of(unless_nan(found, attribution))
 
 
 @jax.jit

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._core import _checks
-from .._core._safe import quotient, root
+from .._core._safe import quotient, root, unless_nan
 from .._core._types import Array, wide_dtype
 from ._features import ranks
 
@@ -15,7 +15,7 @@ def pointing_game(attribution: Array, region: Array, *, tolerance: float | Array
 
     `min_{p in region} |p - argmax attribution| <= tolerance`
 
-    One bit for each example; its mean over a data set is the accuracy. Of equal maxima the first
+    1 or 0 for each example; the mean over a data set is the accuracy. Of equal maxima the first
     counts. An empty region is never hit.
 
     Args:
@@ -24,7 +24,7 @@ def pointing_game(attribution: Array, region: Array, *, tolerance: float | Array
         tolerance: how far outside still counts, in positions, as the crow flies.
 
     Returns:
-        A boolean scalar.
+        A scalar in float32 or wider: 1 for a hit, 0 for a miss.
 
     Raises:
         TypeError: when `attribution` is not floating or `region` is not boolean.
@@ -35,7 +35,7 @@ def pointing_game(attribution: Array, region: Array, *, tolerance: float | Array
         >>> region = jnp.array([[True, False], [False, False]])
         >>> hits = [pointing_game(attribution, region, tolerance=d).item() for d in (0.0, 1.0)]
         >>> hits
-        [False, True]
+        [0.0, 1.0]
 
     References:
         Zhang et al. (2016), arXiv:1608.00507, the pointing game, with a tolerance of 15 pixels.
@@ -48,7 +48,9 @@ def pointing_game(attribution: Array, region: Array, *, tolerance: float | Array
     grid = jnp.asarray(np.indices(region.shape), place.dtype)
     offsets = (grid - place.reshape(-1, *[1] * region.ndim)).astype(dtype)
     distance = root(jnp.sum(offsets**2, axis=0))
-    return jnp.any(region & (distance <= jnp.asarray(tolerance, dtype)))
+    near = jnp.asarray(tolerance, dtype)
+    hit = jnp.any(region & (distance <= near))
+    return unless_nan(hit.astype(dtype), attribution, near)
 
 
 def relevance_mass(attribution: Array, region: Array) -> Array:
@@ -115,7 +117,8 @@ def relevance_rank(attribution: Array, region: Array) -> Array:
     dtype, inside = wide_dtype(attribution.dtype), region.reshape(-1)
     size = jnp.sum(inside)
     first = ranks(attribution.reshape(-1)) < size
-    return quotient(jnp.sum(first & inside).astype(dtype), size.astype(dtype), 0)
+    found = quotient(jnp.sum(first & inside).astype(dtype), size.astype(dtype), 0)
+    return unless_nan(found, attribution)
 
 
 def _operands(attribution: Array, region: Array) -> tuple[Array, Array]:

@@ -73,7 +73,7 @@ def infidelity(
     """
     x = _checks.floating(x)
     scalar = _checks.scalar_valued(fn)
-    attribution = widen(_checks.like(attribution, x, "attribution"))
+    attribution = widen(_checks.fitting(attribution, x, "attribution"))
     sampler, wide_x, score = distribution(widen(x)), widen(x), widen(scalar(x))
 
     def squared_error(where: tuple[Array, Array]) -> Array:
@@ -96,15 +96,17 @@ def max_sensitivity(
     key: Array,
     num_samples: int,
     batch_size: int = 8,
-) -> Estimate:
+) -> Array:
     """How far the explanation moves when the example hardly does, relative to its size.
 
     `max_p |explain(p) - explain(x)| / |explain(x)|` with `p` from `distribution(x)`
 
-    The norm is that of all entries, the root of the sum of squares. The largest of finitely many
-    samples: a lower bound of the maximum over the whole neighbourhood, and less far below it the
-    more samples there are. Low is not good by itself: a constant explanation has 0. Where
-    `explain(x)` is zero it is infinite, unless no sample differs.
+    The norm is the root of the sum of squares of all entries. What comes back is the largest of
+    finitely many samples: a lower bound of the supremum over the whole neighbourhood, which it
+    approaches from below as the samples grow in number. It has no standard error: the largest
+    sample is a biased estimate, and what no sample has met is not in it. Low is not good by itself:
+    a constant explanation has 0. Where `explain(x)` is zero the result is infinite, unless no
+    sample differs.
 
     Args:
         explain: `x -> attribution`, any method as a function of the example.
@@ -112,13 +114,11 @@ def max_sensitivity(
         distribution: the neighbours, `distribution(x) -> ((t, key) -> p)`, such as
             `attrax.distributions.uniform_noise(radius)`. t is uniform on [0, 1].
         key: each sample gets a key of its own.
-        num_samples: how many neighbours, at least 2.
+        num_samples: how many neighbours, at least 1.
         batch_size: neighbours explained at once.
 
     Returns:
-        An `Estimate` of two scalars in float32 or wider, without units. The standard error is the
-        jackknife's, (n - 1)/n times the distance of the two largest samples: of the right order of
-        magnitude, and blind to what no sample has met.
+        A scalar in float32 or wider, without units.
 
     Raises:
         TypeError: when `x` is not floating.
@@ -127,7 +127,7 @@ def max_sensitivity(
     Example:
         >>> shifted = lambda x: lambda t, key: x + 0.5
         >>> max_sensitivity(lambda x: x * x, jnp.array([1.0]), shifted,
-        ...                 key=jax.random.key(0), num_samples=2).value.item()  # 1.5^2 - 1
+        ...                 key=jax.random.key(0), num_samples=1).item()  # 1.5^2 - 1
         1.25
 
     References:
@@ -143,18 +143,17 @@ def max_sensitivity(
         there = widen(explain(_checks.like(sampler(*where), x, "distribution")))
         return norm(jax.tree.map(jnp.subtract, there, center))
 
-    draws = _draws(x, key, num_samples, "max_sensitivity")
+    draws = _draws(x, key, num_samples, "max_sensitivity", least=1)
     changes = mapped(change, draws, batch_size=batch_size)
-    changes = quotient(changes, scale[None], jnp.where(changes > 0, jnp.inf, 0))
-    second, largest = jnp.sort(changes)[-2:]
-    # Equal ones, two infinite ones among them, have no distance.
-    spacing = jnp.where(largest == second, 0, largest - jnp.where(largest == second, 0, second))
-    return Estimate(largest, spacing * (1 - 1 / num_samples))
+    # Where the explanation is zero: 0 and NaN stay, anything else is infinitely larger.
+    return jnp.max(quotient(changes, scale[None], jnp.where(changes > 0, jnp.inf, changes)))
 
 
-def _draws(x: PyTree, key: Array, num_samples: int, owner: str) -> tuple[Array, Array]:
+def _draws(
+    x: PyTree, key: Array, num_samples: int, owner: str, least: int = 2
+) -> tuple[Array, Array]:
     """For each sample a t, uniform on [0, 1], and a key."""
-    n = _checks.count(num_samples, "num_samples", least=2)
+    n = _checks.count(num_samples, "num_samples", least=least)
     times, noise = jax.random.split(_checks.random_key(key, owner))
     return jax.random.uniform(times, (n,), tree_dtype(x)), jax.random.split(noise, n)
 

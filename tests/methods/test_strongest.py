@@ -49,8 +49,8 @@ def test_channels_along_another_axis():
         model, x, score=jnp.sum, at="rows", explain=attrax.gradient_times_input, axis=0
     )
     assert found.channel == 0
-    close(found.contributions, [3.0, -12.0])
-    close(found.attribution, [[1.0, 2.0], [0.0, 0.0]])
+    close(found.contributions, np.array([3.0, -12.0]))
+    close(found.attribution, np.array([[1.0, 2.0], [0.0, 0.0]]))
 
 
 def test_refusals_of_the_strongest_channel():

@@ -208,21 +208,18 @@ def test_max_sensitivity_of_the_identity_is_the_largest_step():
         noise = distributions.uniform_noise(radius)
         return metrics.max_sensitivity(explain, x, noise, key=key, num_samples=n, batch_size=n)
 
-    values, errors = found(jax.random.split(KEY, 200))
+    values = found(jax.random.split(KEY, 200))
     assert (values <= radius / 2).all()  # A lower bound of the maximum over the neighbourhood.
     # The largest of n uniform numbers has mean n / (n + 1).
     assert values.mean() == pytest.approx(radius / 2 * n / (n + 1), rel=0.02)
-    # The jackknife's error is of the right order of magnitude: within a factor of 2.
-    assert 0.5 < errors.mean() / values.std() < 2
 
 
 def test_max_sensitivity_where_the_explanation_is_zero():
     measure = lambda x: metrics.max_sensitivity(  # noqa: E731
         lambda x: jnp.maximum(x, 0), x, shifted(0.1), key=KEY, num_samples=3
     )
-    value, error = jax.jit(jax.vmap(measure))(jnp.array([[-1.0], [0.0]]))
+    value = jax.jit(jax.vmap(measure))(jnp.array([[-1.0], [0.0]]))
     assert value.tolist() == [0, np.inf]
-    assert error.tolist() == [0, 0]
 
 
 def test_squares_are_removed_everywhere():
@@ -457,7 +454,7 @@ def test_pointing_game():
     a = jnp.zeros((4, 6)).at[1, 2].set(3.0)
     region = jnp.zeros((4, 6), bool).at[3, 3:].set(True)
     hits = [metrics.pointing_game(a, region, tolerance=t).item() for t in (0, 2.2, 2.3, 9)]
-    assert hits == [False, False, True, True]  # The nearest corner is sqrt(5) away.
+    assert hits == [0, 0, 1, 1]  # The nearest corner is sqrt(5) away.
     assert metrics.pointing_game(a, a > 0)
     assert not metrics.pointing_game(a, jnp.zeros_like(region), tolerance=99.0)
 
@@ -685,8 +682,8 @@ def test_refusals_of_perturbations():
         metrics.infidelity(jnp.sum, X[:2], X, shifted(1), key=KEY, num_samples=2)
     with pytest.raises(ValueError, match=r"`distribution` must have the shapes of `x`; got \(\)"):
         metrics.infidelity(jnp.sum, X, X, lambda x: lambda t, key: t, key=KEY, num_samples=2)
-    with pytest.raises(ValueError, match="`num_samples` must be at least 2; got 1"):
-        metrics.max_sensitivity(jnp.sin, X, shifted(1), key=KEY, num_samples=1)
+    with pytest.raises(ValueError, match="`num_samples` must be at least 1; got 0"):
+        metrics.max_sensitivity(jnp.sin, X, shifted(1), key=KEY, num_samples=0)
     with pytest.raises(TypeError, match="`explain` must be floating"):
         metrics.max_sensitivity(jnp.argsort, X, shifted(1), key=KEY, num_samples=2)
     with pytest.raises(ValueError, match="`infidelity` is random: pass `key="):

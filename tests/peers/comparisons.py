@@ -598,7 +598,7 @@ def _measured(kind, model, i, x, target):
     if kind == "infidelity":
         return metrics.infidelity(fn, attrax.gradient(fn, x), x, distribution, **settings).value
     explain = lambda x: attrax.gradient(fn, x)  # noqa: E731
-    return metrics.max_sensitivity(explain, x, distribution, **settings).value
+    return metrics.max_sensitivity(explain, x, distribution, **settings)
 
 
 _points: dict[int, list[Any]] = {}
