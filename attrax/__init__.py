@@ -27,9 +27,9 @@ from ._methods._cam import upsample as upsample
 from ._methods._certified import certified_conductance as certified_conductance
 from ._methods._certified import certified_integrated_gradients as certified_integrated_gradients
 from ._methods._conductance import conductance as conductance
-from ._methods._conductance import double_reverse as double_reverse
 from ._methods._conductance import internal_influence as internal_influence
 from ._methods._conductance import neuron_conductance as neuron_conductance
+from ._methods._conductance import reverse_jvp as reverse_jvp
 from ._methods._decision import integrated_decision_gradients as integrated_decision_gradients
 from ._methods._expected import expected_gradients as expected_gradients
 from ._methods._fullgrad import FullGradient as FullGradient

@@ -180,7 +180,9 @@ def record(
     def certified(weights: Any, tolerance: Any, most: int) -> attrax.Certified:
         return attrax.certified_integrated_gradients(
             lambda x, *aux: fn(weights, x, *aux),
-            *map(jnp.asarray, cases),
+            jnp.asarray(cases.xs),
+            *map(jnp.asarray, cases[2:]),
+            baselines=jnp.asarray(cases.baselines),
             tolerance=tolerance,
             max_evaluations=most,
             batch_size=chunk,

@@ -29,13 +29,11 @@ def program(
     rule = attrax.quadrature.gauss_legendre(nodes)
 
     def explain(model: attrax.Model, x: jax.Array, target: jax.Array) -> jax.Array:
-        return attrax.conductance(
-            attrax.scores.logit(target),
-            lambda x: attrax.cut(model, x, at=at),
-            x,
-            rule=rule,
-            batch_size=subject.batch_size,
-        )
+        def split(x: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
+            z, tail = attrax.cut(model, x, at=at)
+            return z, lambda z: attrax.scores.logit(target)(tail(z))
+
+        return attrax.conductance(split, x, rule=rule, batch_size=subject.batch_size)
 
     return explain
 

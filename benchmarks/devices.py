@@ -131,15 +131,13 @@ def of_layer(net: Network, model: Any, x: jax.Array, y: Any, rule: Rule = RULE) 
 
 def conductance(net: Network, model: Any, x: jax.Array, y: Any, rule: Rule = RULE) -> jax.Array:
     """Conductance of a layer."""
-    z, fn = net.start(model, x)
-    return attrax.conductance(
-        lambda outputs: net.score(outputs, y),
-        lambda z: attrax.cut(fn, z, at=net.layer),
-        z,
-        net.baseline(z),
-        rule=rule,
-        batch_size=rule.n,
-    )
+    start, fn = net.start(model, x)
+
+    def split(x: jax.Array) -> Any:
+        z, tail = attrax.cut(fn, x, at=net.layer)
+        return z, lambda z: net.score(tail(z), y)
+
+    return attrax.conductance(split, start, net.baseline(start), rule=rule, batch_size=rule.n)
 
 
 def targets(net: Network, model: Any, x: jax.Array, y: Any, rule: Rule = RULE) -> jax.Array:

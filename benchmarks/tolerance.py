@@ -61,7 +61,6 @@ def to_tolerance(
     return attrax.certified_integrated_gradients(
         lambda x, label: probability(model, label, x),
         xs,
-        None,
         labels,
         tolerance=tolerance,
         batch_size=ROWS,

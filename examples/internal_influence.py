@@ -55,19 +55,18 @@ def ask(model: attrax.Model, x: jax.Array, classes: jax.Array, key: jax.Array) -
     strongest = attrax.strongest_channel(model, x, score=score, at=LAYER, explain=explain)
 
     def split(x):
-        return attrax.cut(model, x, at=LAYER)
+        z, tail = attrax.cut(model, x, at=LAYER)
+        return z, lambda z: score(tail(z))
 
-    z, tail = split(x)
+    z, tail = attrax.cut(model, x, at=LAYER)
     fn = lambda z: score(tail(z))  # noqa: E731
     sample = midpoint(16)
     lines = {
         "at the activation": z * attrax.influence(fn, z, distributions.point, rule=midpoint(1)),
         "line at the layer": z * attrax.influence(fn, z, distributions.linear(), rule=rule),
-        "line in input space": attrax.conductance(score, split, x, rule=rule),
+        "line in input space": attrax.conductance(split, x, rule=rule),
         "around the input": z
-        * attrax.internal_influence(
-            score, split, x, distributions.gaussian(0.2), rule=sample, key=key
-        ),
+        * attrax.internal_influence(split, x, distributions.gaussian(0.2), rule=sample, key=key),
     }
 
     # From layer to layer: the tail of the earlier cut is a model, whose LAYER is captured.

@@ -281,10 +281,9 @@ def convergences(data: Digits, i: int = 0) -> dict[str, Convergence]:
                 found, gap = integrate(model, x, y, rule)
                 errors.append(float(jnp.sum(jnp.abs(found - best)) / size))
                 gaps.append(float(jnp.abs(gap) / size))
-                if rule.coarse is not None:
-                    coarse = quadrature.Rule(rule.nodes, rule.coarse)
-                    change = found - integrate(model, x, y, coarse)[0]
-                    estimates.append(float(jnp.sum(jnp.abs(change)) / size))
+                if factory is quadrature.clenshaw_curtis:
+                    coarse = integrate(model, x, y, factory((rule.n + 1) // 2))[0]
+                    estimates.append(float(jnp.sum(jnp.abs(found - coarse)) / size))
             runs[name] = Convergence(counts, errors, estimates or None, gaps)
     return runs
 

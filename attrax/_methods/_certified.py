@@ -13,15 +13,15 @@ from .._core._types import Array, Certified, Path, PyTree, cast_like, tree_dtype
 from ..paths import straight
 from . import _certified_engine as engine
 from . import _certified_estimates as estimates
-from ._conductance import Split, flow
+from ._conductance import Jvp, Split, flow
 from ._gradient import gradient
 
 
 def certified_integrated_gradients(
     fn: Callable[..., Array],
     xs: PyTree,
-    baselines: PyTree | None = None,
     *aux: PyTree,
+    baselines: PyTree | None = None,
     tolerance: float | Array,
     path: Path = straight,
     max_evaluations: int = 257,
@@ -57,9 +57,9 @@ def certified_integrated_gradients(
         fn: `fn(x, *aux) -> scalar`, of one example. A class index goes into `aux`, not into a
             closure, so that it is rearranged with its example.
         xs: the examples, any pytree of floating arrays with a leading axis N.
-        baselines: like `xs`; None is zeros.
         *aux: further arguments of `fn`, pytrees of arrays with the same leading axis: labels,
             masks, a batched tail.
+        baselines: like `xs`; None is zeros.
         tolerance: largest relative error, in the sum of magnitudes; a number, or one for each
             example, `(N,)`. It may be traced: one compiled program serves all tolerances. Nothing
             converges to a traced one below what the dtype of `xs` can hold.
@@ -84,12 +84,12 @@ def certified_integrated_gradients(
     Example:
         >>> fn = lambda x, power: jnp.sum(x**power)
         >>> xs, powers = jnp.array([[1.0, 2.0], [3.0, 1.0]]), jnp.array([2.0, 4.0])
-        >>> found = certified_integrated_gradients(fn, xs, None, powers, tolerance=1e-3)
+        >>> found = certified_integrated_gradients(fn, xs, powers, tolerance=1e-3)
         >>> found.value.round(2).tolist(), found.evaluations.tolist()
         ([[1.0, 4.0], [81.0, 1.0]], [9, 9])
 
         At a layer, with a model, `zs, tails = jax.vmap(lambda x: attrax.cut(model, x, at=...))(xs)`
-        and `certified_integrated_gradients(lambda z, tail: score(tail(z)), zs, None, tails, ...)`.
+        and `certified_integrated_gradients(lambda z, tail: score(tail(z)), zs, tails, ...)`.
 
     References:
         Sundararajan, Taly and Yan (2017), arXiv:1703.01365, sections 3 and 5.2; rules and nesting
@@ -110,35 +110,37 @@ def certified_integrated_gradients(
 
 
 def certified_conductance(
-    score: Callable[..., Array],
     split: Split,
     xs: PyTree,
-    baselines: PyTree | None = None,
     *aux: PyTree,
+    baselines: PyTree | None = None,
     tolerance: float | Array,
+    jvp: Jvp = jax.jvp,
     max_evaluations: int = 257,
     batch_size: int = 64,
 ) -> Certified:
     """Conductance of a batch, each example to a tolerance of its own attribution.
 
-    `integral_0^1 (d score / d z)(x_t) * (d z / d t)(x_t) dt` with `x_t = b + t (x - b)`
+    `integral_0^1 (d fn / d z)(x_t) * (d z / d t)(x_t) dt` with `x_t = b + t (x - b)`
 
     Everything about rules, estimate, cost and refusals is as in
     `attrax.certified_integrated_gradients`; what the numbers mean is in `attrax.conductance`.
 
     Args:
-        score: `score(outputs, *aux) -> scalar`, of one example.
-        split: `x -> (z, tail)`, normally `lambda x: attrax.cut(model, x, at=...)`.
+        split: `split(x, *aux) -> (z, fn)`, of one example: the activation of the layer, and the
+            score as a function of it, as in `attrax.conductance`.
         xs: the examples, any pytree of floating arrays with a leading axis N.
+        *aux: further arguments of `split`, pytrees of arrays with the same leading axis.
         baselines: like `xs`; None is zeros.
-        *aux: further arguments of `score`, pytrees of arrays with the same leading axis.
         tolerance: largest relative error, in the sum of magnitudes; one, or one for each example.
+        jvp: as in `attrax.conductance`: `attrax.reverse_jvp` where something before the layer has
+            no forward derivative (`jax.custom_vjp`).
         max_evaluations: the most nodes of one example, at least 9.
         batch_size: nodes evaluated at once, of all examples together.
 
     Returns:
         A `Certified`: `value` like a batch of z; the others `(N,)`. `completeness_gap` is the sum
-        of the conductance minus the difference of the scores at both ends: where a skip connection
+        of the conductance minus the difference of `fn` between both ends: where a skip connection
         goes around the layer it is not small, and no rule makes it so.
 
     Raises:
@@ -148,7 +150,7 @@ def certified_conductance(
     Example:
         >>> split = lambda x: (x**2, lambda z: z[0] * z[1])
         >>> xs = jnp.array([[1.0, 3.0], [2.0, 2.0]])
-        >>> found = certified_conductance(lambda y: y, split, xs, tolerance=1e-4)
+        >>> found = certified_conductance(split, xs, tolerance=1e-4)
         >>> found.value.round(3).tolist()  # halves of 9 and of 16
         [[4.5, 4.5], [8.0, 8.0]]
 
@@ -159,15 +161,19 @@ def certified_conductance(
 
     def integrand(example: PyTree, t: Array) -> PyTree:
         x, baseline, others = example
-        return flow(lambda y: score(y, *others), split, straight(x, baseline))(t)
+        return flow(lambda x: split(x, *others), straight(x, baseline), jvp)(t)
 
-    def fn(x: PyTree, *others: PyTree) -> Array:
-        z, tail = split(x)
-        return score(tail(z), *others)
+    def whole(x: PyTree, *others: PyTree) -> Array:
+        z, fn = split(x, *others)
+        return fn(z)
 
-    like = jax.eval_shape(jax.vmap(lambda x: _checks.floating(split(x)[0], "z")), xs)
+    def layer(x: PyTree, others: PyTree) -> PyTree:
+        return _checks.floating(split(x, *others)[0], "z")
+
+    _leading(xs, (baselines, aux))
+    like = jax.eval_shape(jax.vmap(layer), xs, jax.tree.map(jnp.asarray, aux))
     return _certified(
-        integrand, fn, xs, baselines, aux, tolerance, max_evaluations, batch_size, like=like
+        integrand, whole, xs, baselines, aux, tolerance, max_evaluations, batch_size, like=like
     )
 
 

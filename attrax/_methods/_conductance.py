@@ -1,8 +1,12 @@
 """Gradients at a layer along a path in input space.
 
-Elsewhere in the library a path runs where the gradient is taken. Here it runs in the input, and
-every point of it has an activation and a tail of its own. So these methods take the division of the
-model itself, a function `split(x) -> (z, tail)`: normally `lambda x: attrax.cut(model, x, at=...)`.
+Elsewhere in the library the path runs where the gradient is taken. Here it runs in the input, and
+every point on it has its own activation and its own function behind the layer. So these methods
+take the division of the model itself, `split(x) -> (z, fn)`, where `fn(z)` is the score:
+
+    def split(x):
+        z, tail = attrax.cut(model, x, at="block")
+        return z, lambda z: score(tail(z))
 """
 
 from collections.abc import Callable
@@ -19,7 +23,7 @@ from .._core._types import (
     Curve,
     Distribution,
     PyTree,
-    Score,
+    ScalarFn,
     cast_like,
     tree_dtype,
     widen,
@@ -29,12 +33,14 @@ from ..quadrature import Rule, gauss_legendre
 from ..quadrature._tables import nodes_and_weights
 from ._gradient import gradient
 
-Split: TypeAlias = Callable[[PyTree], tuple[PyTree, Callable[[PyTree], Any]]]
-"""`x -> (z, tail)` with `model(x) = tail(z)`: an activation, and the function behind it."""
+Jvp: TypeAlias = Callable[..., Any]
+"""`jax.jvp`, or a function like it."""
+
+Split: TypeAlias = Callable[..., tuple[PyTree, ScalarFn]]
+"""`x -> (z, fn)`: the activation of a layer, and the scalar function of it that is explained."""
 
 
 def internal_influence(
-    score: Score,
     split: Split,
     x: PyTree,
     distribution: Distribution,
@@ -45,15 +51,14 @@ def internal_influence(
 ) -> PyTree:
     """The gradient at a layer, averaged over a distribution of interest in input space.
 
-    `sum_k w_k (d score / d z)(p(t_k, key_k))` with `p = distribution(x)`
+    `sum_k w_k (d fn / d z)(p(t_k, key_k))` with `p = distribution(x)` and `z, fn = split(p)`
 
     Multiplied by nothing, and not complete, also not when it is multiplied by the activation.
     Where the path itself is to run at the layer, use `attrax.influence` or
     `attrax.integrated_gradients` on the tail: that is another question, with other numbers.
 
     Args:
-        score: `outputs -> scalar`.
-        split: `x -> (z, tail)`, normally `lambda x: attrax.cut(model, x, at=...)`.
+        split: `x -> (z, fn)`: the activation of the layer, and the score as a function of it.
         x: what `split` takes, any pytree of floating arrays.
         distribution: `distribution(x) -> ((t, key) -> point)`, points like `x`:
             `attrax.distributions.point`, `linear()`, `gaussian(sigma)`, or your own.
@@ -66,14 +71,14 @@ def internal_influence(
 
     Raises:
         TypeError: when `x` or z is not floating, or `rule` is not a `Rule`.
-        ValueError: when `score` does not return a scalar, the points have not the shapes of `x`, or
+        ValueError: when `fn` does not return a scalar, the points have not the shapes of `x`, or
             the distribution needs a key and there is none.
 
     Example:
         >>> from attrax.distributions import linear
         >>> split = lambda x: (x**2, lambda z: z @ z)  # the gradient is 2 z, and z is t^2 x^2
-        >>> found = internal_influence(
-        ...     lambda y: y, split, jnp.array([3.0, 6.0]), linear(), rule=gauss_legendre(8))
+        >>> x, rule = jnp.array([3.0, 6.0]), gauss_legendre(8)
+        >>> found = internal_influence(split, x, linear(), rule=rule)
         >>> found.round(4).tolist()
         [6.0, 24.0]
 
@@ -87,26 +92,25 @@ def internal_influence(
     keys = None if key is None else jax.random.split(key, nodes.shape[0])
 
     def integrand(where: tuple[Array, Array | None]) -> PyTree:
-        z, tail = _divide(split, _checks.like(sampler(*where), x, "distribution"))
-        return gradient(lambda z: score(tail(z)), z)
+        z, fn = _divide(split, _checks.like(sampler(*where), x, "distribution"))
+        return gradient(fn, z)
 
     total = weighted_sum(integrand, (nodes, keys), weights, batch_size=batch_size)
     return cast_like(total, _layer(split, x))
 
 
 def conductance(
-    score: Score,
     split: Split,
     x: PyTree,
     baseline: PyTree | None = None,
     *,
     rule: Rule = gauss_legendre(32),
-    derivative: Callable[..., Any] = jax.jvp,
+    jvp: Jvp = jax.jvp,
     batch_size: int = 8,
 ) -> PyTree:
     """How much of the score's change flows through each neuron of a layer.
 
-    `integral_0^1 (d score / d z)(x_t) * (d z / d t)(x_t) dt` with `x_t = b + t (x - b)`
+    `integral_0^1 (d fn / d z)(x_t) * (d z / d t)(x_t) dt` with `x_t = b + t (x - b)`
 
     Complete where every path from input to output crosses the layer: there the sum is
     `score(x) - score(b)`, up to the error of the rule. **Not complete where a skip connection goes
@@ -118,14 +122,13 @@ def conductance(
     through those behind it: about two forward passes of the model a node.
 
     Args:
-        score: `outputs -> scalar`.
-        split: `x -> (z, tail)`, normally `lambda x: attrax.cut(model, x, at=...)`.
+        split: `x -> (z, fn)`: the activation of the layer, and the score as a function of it.
         x: what `split` takes, any pytree of floating arrays.
         baseline: the same structure and shapes; None is zeros.
         rule: where the derivatives are taken on the line, and their weights. On smooth networks 16
             to 32 nodes of Gauss-Legendre reach the rounding error of float32.
-        derivative: how z is differentiated along the line: `jax.jvp`, or `attrax.double_reverse`
-            where something before the layer has no forward derivative (`jax.custom_vjp`).
+        jvp: how z is differentiated along the line: `jax.jvp`, or `attrax.reverse_jvp` where
+            something before the layer has no forward derivative (`jax.custom_vjp`).
         batch_size: points evaluated at once.
 
     Returns:
@@ -133,11 +136,11 @@ def conductance(
 
     Raises:
         TypeError: when `x` or z is not floating, or `rule` is not a `Rule`.
-        ValueError: when `score` does not return a scalar, or `baseline` has not the shapes of `x`.
+        ValueError: when `fn` does not return a scalar, or `baseline` has not the shapes of `x`.
 
     Example:
         >>> split = lambda x: (x**2, lambda z: z[0] * z[1])
-        >>> found = conductance(lambda y: y, split, jnp.array([1.0, 3.0]))
+        >>> found = conductance(split, jnp.array([1.0, 3.0]))
         >>> found.round(4).tolist()  # halves of 1 * 9: both factors grow as t^2
         [4.5, 4.5]
 
@@ -150,30 +153,39 @@ def conductance(
     line = straight(x, _checks.baseline_like(baseline, x))
     nodes, weights = nodes_and_weights(rule, tree_dtype(x))
 
-    integrand = flow(score, split, line, derivative)
+    integrand = flow(split, line, jvp)
     total = weighted_sum(integrand, nodes, weights, batch_size=batch_size)
     return cast_like(total, _layer(split, x))
 
 
-def flow(
-    score: Score, split: Split, curve: Curve, derivative: Callable[..., Any] = jax.jvp
-) -> Callable[[Array], PyTree]:
-    """`t -> (d score / d z) * (d z / d t)` on a curve in input space, for `conductance`."""
+def flow(split: Split, curve: Curve, jvp: Jvp = jax.jvp) -> Callable[[Array], PyTree]:
+    """`t -> (d fn / d z) * (d z / d t)` on a curve in input space, for `conductance`."""
 
     def integrand(t: Array) -> PyTree:
         def along(t: Array) -> Any:
             return _divide(split, curve(t))
 
-        z, velocity, tail = derivative(along, (t,), (jnp.ones_like(t),), has_aux=True)
-        tail = _outside(tail, split, curve(t))
-        slope = gradient(lambda z: score(tail(z)), z)
-        return jax.tree.map(jnp.multiply, widen(slope), widen(velocity))
+        z, velocity, fn = _forward(jvp, along, t)
+        fn = _outside(fn, split, curve(t))
+        return jax.tree.map(jnp.multiply, widen(gradient(fn, z)), widen(velocity))
 
     return integrand
 
 
+def _forward(jvp: Jvp, along: Callable[[Array], Any], t: Array) -> tuple[PyTree, PyTree, Any]:
+    """The value, its derivative and what comes beside it, or an error that names the option."""
+    try:
+        return jvp(along, (t,), (jnp.ones_like(t),), has_aux=True)
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        raise TypeError(
+            "Something before the layer has a backward rule only (`jax.custom_vjp`), so that "
+            "`jax.jvp` cannot differentiate it; pass `jvp=attrax.reverse_jvp`."
+        ) from error
+
+
 def neuron_conductance(
-    score: Score,
     split: Split,
     x: PyTree,
     baseline: PyTree | None = None,
@@ -184,7 +196,7 @@ def neuron_conductance(
 ) -> PyTree:
     """How much of the score's change each input feature sends through each neuron of a layer.
 
-    `(x_i - b_i) * integral_0^1 (d score / d z_j)(x_t) * (d z_j / d x_i)(x_t) dt`
+    `(x_i - b_i) * integral_0^1 (d fn / d z_j)(x_t) * (d z_j / d x_i)(x_t) dt`
 
     The sum over all input features is `conductance`, exactly, with the same rule; what is said
     there of completeness holds here. All neurons share the forward pass and the gradient at the
@@ -193,8 +205,7 @@ def neuron_conductance(
     traced, so that `jax.vmap` or `jax.lax.map` over it takes any set of them.
 
     Args:
-        score: `outputs -> scalar`.
-        split: `x -> (z, tail)`, normally `lambda x: attrax.cut(model, x, at=...)`.
+        split: `x -> (z, fn)`: the activation of the layer, and the score as a function of it.
         x: what `split` takes, any pytree of floating arrays.
         baseline: the same structure and shapes; None is zeros.
         neuron: one neuron of z, an index for each of its axes; None is all of them.
@@ -209,12 +220,12 @@ def neuron_conductance(
     Raises:
         TypeError: when `x` or z is not floating, or `rule` is not a `Rule`; when z is not one array
             and `neuron` is given.
-        ValueError: when `score` does not return a scalar, `baseline` has not the shapes of `x`, or
+        ValueError: when `fn` does not return a scalar, `baseline` has not the shapes of `x`, or
             `neuron` is out of range or has not one index for each axis.
 
     Example:
         >>> split = lambda x: (x**2, lambda z: z[0] * z[1])
-        >>> found = neuron_conductance(lambda y: y, split, jnp.array([1.0, 3.0]))
+        >>> found = neuron_conductance(split, jnp.array([1.0, 3.0]))
         >>> found.round(4).tolist()
         [[4.5, 0.0], [0.0, 4.5]]
 
@@ -230,15 +241,14 @@ def neuron_conductance(
     chosen = _chosen(neuron)
 
     def activation(x: PyTree) -> tuple[PyTree, Any]:
-        z, tail = _divide(split, x)
-        return chosen(z), (z, tail)
+        z, fn = _divide(split, x)
+        return chosen(z), (z, fn)
 
     rows_at = jax.jacrev(activation, has_aux=True)
 
     def integrand(t: Array) -> PyTree:
-        rows, (z, tail) = rows_at(line(t))
-        tail = _outside(tail, split, line(t))
-        slope = chosen(gradient(lambda z: score(tail(z)), z))
+        rows, (z, fn) = rows_at(line(t))
+        slope = chosen(gradient(_outside(fn, split, line(t)), z))
         return jax.tree.map(lambda g, row: _times(g, row, step), widen(slope), widen(rows))
 
     total = weighted_sum(integrand, nodes, weights, batch_size=batch_size)
@@ -256,7 +266,7 @@ def _times(slope: Array, rows: PyTree, step: PyTree) -> PyTree:
     return jax.tree.map(product, rows, step)
 
 
-def double_reverse(
+def reverse_jvp(
     fun: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = False
 ) -> tuple[Any, ...]:
     """The derivative along a direction, as `jax.jvp` gives it, by reverse mode alone.
@@ -278,7 +288,7 @@ def double_reverse(
         `(value, derivative)`, or `(value, derivative, aux)`.
 
     Example:
-        >>> value, derivative = double_reverse(jnp.square, (jnp.float32(3.0),), (jnp.float32(1.0),))
+        >>> value, derivative = reverse_jvp(jnp.square, (jnp.float32(3.0),), (jnp.float32(1.0),))
         >>> value.item(), derivative.item()
         (9.0, 6.0)
     """
@@ -289,19 +299,20 @@ def double_reverse(
     return (value, derivative, aux) if has_aux else (value, derivative)
 
 
-def _divide(split: Split, x: PyTree) -> tuple[PyTree, Callable[[PyTree], Any]]:
+def _divide(split: Split, x: PyTree) -> tuple[PyTree, ScalarFn]:
     """What `split` returns, with an activation that has a gradient."""
-    z, tail = split(x)
-    return _checks.floating(z, "z"), tail
+    z, fn = split(x)
+    return _checks.floating(z, "z"), fn
 
 
-def _outside(tail: Callable[[PyTree], Any], split: Split, x: PyTree) -> Callable[[PyTree], Any]:
-    """A tail that was made inside a derivative, for use outside of it.
+def _outside(fn: ScalarFn, split: Split, x: PyTree) -> ScalarFn:
+    """A function that was made inside a derivative, for use outside of it.
 
-    JAX takes the arrays of a pytree out of the derivative, such as those of a tail that `cut`
-    made. It cannot do so with what a plain function closes over: that one is made a second time.
+    JAX takes the arrays of a pytree out of a derivative. It cannot do so with what a plain function
+    closes over: that one is made a second time. Both make the same values, and a compiled program
+    computes them once.
     """
-    return split(x)[1] if jax.tree_util.all_leaves([tail]) else tail
+    return split(x)[1] if jax.tree_util.all_leaves([fn]) else fn
 
 
 def _layer(split: Split, x: PyTree) -> PyTree:

@@ -25,7 +25,7 @@ def integrated_hessian_product(
     baseline: PyTree | None = None,
     *,
     rule: Rule = gauss_logarithmic(32),
-    derivative: Callable[..., Any] = jax.jvp,
+    jvp: Callable[..., Any] = jax.jvp,
     batch_size: int = 8,
 ) -> PyTree:
     """How each feature interacts with a weighted group of features: integrated Hessians times it.
@@ -47,8 +47,8 @@ def integrated_hessian_product(
         baseline: the same structure and shapes; None is zeros.
         rule: points on the line and their weights, of a rule for integrals against `-log t`:
             `attrax.quadrature.gauss_logarithmic(n)` is exact for polynomials of degree 2n.
-        derivative: how the gradient is differentiated along v: `jax.jvp`, or
-            `attrax.double_reverse` where `fn` has no forward derivative (`jax.custom_vjp`).
+        jvp: how the gradient is differentiated along v: `jax.jvp`, or
+            `attrax.reverse_jvp` where `fn` has no forward derivative (`jax.custom_vjp`).
         batch_size: points evaluated at once.
 
     Returns:
@@ -78,7 +78,7 @@ def integrated_hessian_product(
     nodes, weights = nodes_and_weights(_logarithmic(rule), tree_dtype(x))
 
     def integrand(t: Array) -> PyTree:
-        slope, bend = derivative(lambda x: gradient(fn, x), (line(t),), (tangent,))
+        slope, bend = jvp(lambda x: gradient(fn, x), (line(t),), (tangent,))
         return jax.tree.map(
             lambda v, g, h: v * g + t.astype(h.dtype) * h, vector, widen(slope), widen(bend)
         )
@@ -93,7 +93,7 @@ def integrated_hessians(
     baseline: PyTree | None = None,
     *,
     rule: Rule = gauss_logarithmic(32),
-    derivative: Callable[..., Any] = jax.jvp,
+    jvp: Callable[..., Any] = jax.jvp,
     batch_size: int = 8,
 ) -> PyTree:
     """How much of the score's change each pair of features makes together.
@@ -125,8 +125,8 @@ def integrated_hessians(
         baseline: the same structure and shapes; None is zeros.
         rule: points on the line and their weights, of a rule for integrals against `-log t`:
             `attrax.quadrature.gauss_logarithmic(n)` is exact for polynomials of degree 2n.
-        derivative: how the gradient is differentiated along each feature: `jax.jvp`, or
-            `attrax.double_reverse` where `fn` has no forward derivative (`jax.custom_vjp`).
+        jvp: how the gradient is differentiated along each feature: `jax.jvp`, or
+            `attrax.reverse_jvp` where `fn` has no forward derivative (`jax.custom_vjp`).
         batch_size: points evaluated at once.
 
     Returns:
@@ -158,7 +158,7 @@ def integrated_hessians(
             restore(one_hot),
             baseline,
             rule=rule,
-            derivative=derivative,
+            jvp=jvp,
             batch_size=batch_size,
         )
 

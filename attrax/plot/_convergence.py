@@ -24,8 +24,8 @@ class Convergence(NamedTuple):
         evaluations: `(L,)`, ascending: nodes of a rule, or `evaluations` of `attrax.Certified`.
         error: the true one, `sum |A - A'| / sum |A'|` with A' known on paper or from many nodes; or
             the change from the coarser result.
-        estimate: of the error, from nested rules: `error_estimate` of `attrax.Certified`, or the
-            same difference from the sum with the `coarse` weights of a rule.
+        estimate: of the error: `error_estimate` of `attrax.Certified`, or the difference from a
+            coarser rule.
         gap: `|completeness gap| / sum |A|`. Where the attribution is complete it is at most the
             error; it can be zero where the error is not.
     """

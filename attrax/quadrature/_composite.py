@@ -21,7 +21,7 @@ def composite(rule: Rule, panels: int | Sequence[float]) -> Rule:
     `composite(simpson(3), 2)` is `simpson(5)`.
 
     Args:
-        rule: what is done on each panel; its `coarse` weights are kept too.
+        rule: what is done on each panel.
         panels: how many panels of equal length, or where they end: increasing numbers from 0 to 1.
             `polyline` over m waypoints has m + 1 pieces of equal length.
 
@@ -44,12 +44,8 @@ def composite(rule: Rule, panels: int | Sequence[float]) -> Rule:
     # Exactly an end of the panel where the node is 0 or 1, so that shared nodes are found.
     nodes = ends[:-1, None] * (1 - rule.nodes) + ends[1:, None] * rule.nodes
     nodes, place = np.unique(nodes, return_inverse=True)
-
-    def spread(weights: np.ndarray) -> np.ndarray:
-        return np.bincount(place.ravel(), np.outer(np.diff(ends), weights).ravel())
-
-    coarse = None if rule.coarse is None else spread(rule.coarse)
-    return Rule(nodes, spread(rule.weights), coarse)
+    weights = np.outer(np.diff(ends), rule.weights)
+    return Rule(nodes, np.bincount(place.ravel(), weights.ravel()))
 
 
 def _ends(panels: int | Sequence[float]) -> np.ndarray:

@@ -14,7 +14,7 @@ def padded(rule: Rule, multiple: int) -> Rule:
     could have an infinite gradient, and 0 x inf is NaN.
 
     Args:
-        rule: what is padded; its `coarse` weights are padded too.
+        rule: what is padded.
         multiple: of what the number of nodes is to be a multiple.
 
     Returns:
@@ -32,7 +32,4 @@ def padded(rule: Rule, multiple: int) -> Rule:
     """
     rule = known(rule)
     more = -rule.n % _checks.count(multiple, "multiple")
-    weights, coarse = (
-        None if table is None else np.pad(table, (0, more)) for table in (rule.weights, rule.coarse)
-    )
-    return Rule(np.pad(rule.nodes, (0, more), mode="edge"), weights, coarse)
+    return Rule(np.pad(rule.nodes, (0, more), mode="edge"), np.pad(rule.weights, (0, more)))

@@ -18,8 +18,6 @@ class Rule:
     Args:
         nodes: `(n,)`, each in [0, 1].
         weights: `(n,)`. They sum to 1 for a mean over the path; this is not checked.
-        coarse: `(n,)` or None, the weights of a less accurate rule on the same nodes, with zeros
-            where it has none. The difference of the two sums is an estimate of the error.
 
     Raises:
         ValueError: when shapes differ, or a node lies outside [0, 1].
@@ -32,20 +30,17 @@ class Rule:
 
     nodes: Any
     weights: Any
-    coarse: Any = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _table(getattr(self, field.name)))
         if len(np.shape(self.nodes)) != 1 or not np.shape(self.nodes)[0]:
             raise ValueError(f"`nodes` must be one-dimensional; got shape {np.shape(self.nodes)}.")
-        for name in ("weights", "coarse"):
-            table = getattr(self, name)
-            if table is not None and np.shape(table) != np.shape(self.nodes):
-                raise ValueError(
-                    f"`{name}` must have the shape of `nodes`; "
-                    f"got {np.shape(table)} against {np.shape(self.nodes)}."
-                )
+        if np.shape(self.weights) != np.shape(self.nodes):
+            raise ValueError(
+                "`weights` must have the shape of `nodes`; "
+                f"got {np.shape(self.weights)} against {np.shape(self.nodes)}."
+            )
         if isinstance(self.nodes, np.ndarray):
             outside = self.nodes[~((self.nodes >= 0) & (self.nodes <= 1))]
             if outside.size:
@@ -59,7 +54,7 @@ class Rule:
 
 def _table(values: Any) -> Any:
     """A read-only float64 copy of what is known now; traced values as they are."""
-    if values is None or isinstance(values, Tracer):
+    if isinstance(values, Tracer):
         return values
     table = np.array(values, dtype=np.float64)
     table.setflags(write=False)

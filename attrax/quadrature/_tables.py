@@ -106,15 +106,13 @@ def gauss_legendre(n: int) -> Rule:
 def clenshaw_curtis(n: int) -> Rule:
     """n >= 2 Chebyshev nodes with both ends: exact to degree n - 1.
 
-    Where n is odd, `coarse` is `clenshaw_curtis((n + 1) // 2)`, whose nodes are every other one of
-    these: 5, 9, 17, 33, ... nest, and a finer rule reuses every evaluation of a coarser one.
+    Every other node of `clenshaw_curtis(2 * n - 1)` is one of these: 5, 9, 17, 33, ... nest, and a
+    finer rule can reuse every evaluation of a coarser one.
 
     Example:
         >>> rule = clenshaw_curtis(5)
         >>> round(float(rule.weights @ rule.nodes**4), 12)
         0.2
-        >>> (6 * rule.coarse).round(12).tolist()
-        [1.0, 0.0, 4.0, 0.0, 1.0]
 
     References:
         Clenshaw and Curtis (1960), doi:10.1007/BF01386223.
@@ -122,11 +120,7 @@ def clenshaw_curtis(n: int) -> Rule:
     _checks.count(n, "n", least=2)
     # sin^2 instead of (1 - cos)/2: no cancellation near 0, and nested nodes agree to the last bit.
     nodes = np.sin(np.pi * np.arange(n) / (2 * (n - 1))) ** 2
-    coarse = None
-    if n % 2:
-        coarse = np.zeros(n)
-        coarse[::2] = _clenshaw_curtis_weights((n + 1) // 2)
-    return Rule(nodes, _clenshaw_curtis_weights(n), coarse)
+    return Rule(nodes, _clenshaw_curtis_weights(n))
 
 
 def _clenshaw_curtis_weights(n: int) -> np.ndarray:
@@ -141,7 +135,7 @@ def _clenshaw_curtis_weights(n: int) -> np.ndarray:
 
 @_factory
 def gauss_kronrod(n: int) -> Rule:
-    """n = 2m + 1 nodes: the m of Gauss-Legendre, whose weights are `coarse`, and m + 1 between.
+    """n = 2m + 1 nodes: the m of `gauss_legendre(m)`, and m + 1 between and around them.
 
     Exact to degree 3m + 1. `gauss_kronrod(15)` is the G7K15 pair and `gauss_kronrod(21)` G10K21.
 
@@ -149,19 +143,14 @@ def gauss_kronrod(n: int) -> Rule:
         >>> rule = gauss_kronrod(3)
         >>> (18 * rule.weights).round(12).tolist()
         [5.0, 8.0, 5.0]
-        >>> rule.coarse.tolist()
-        [0.0, 1.0, 0.0]
 
     References:
         Laurie (1997), doi:10.1090/S0025-5718-97-00861-2, specialised to the Legendre weight.
     """
     _odd(n)
-    gauss = gauss_legendre(n // 2)
     nodes, weights = _kronrod.nodes_and_weights(n // 2)
-    nodes[1::2] = gauss.nodes
-    coarse = np.zeros(n)
-    coarse[1::2] = gauss.weights
-    return Rule(nodes, weights, coarse)
+    nodes[1::2] = gauss_legendre(n // 2).nodes
+    return Rule(nodes, weights)
 
 
 @_factory

@@ -126,9 +126,7 @@ def test_trees_become_several_arrays(store):
 def test_a_method_that_owns_a_batch(store):
     def certified(model, xs, ys):
         fn = lambda x, y: jnp.tanh(x @ model)[y]  # noqa: E731
-        return attrax.certified_integrated_gradients(
-            fn, xs, None, ys, tolerance=1e-2, max_evaluations=17
-        )
+        return attrax.certified_integrated_gradients(fn, xs, ys, tolerance=1e-2, max_evaluations=17)
 
     results = run(store, method=certified, owns_batch=True)
     assert sorted(results.arrays) == sorted(attrax.Certified._fields)

@@ -76,9 +76,7 @@ def test_padded_repeats_the_last_node_without_a_weight():
     whole = clenshaw_curtis(9)
     np.testing.assert_array_equal(rule.nodes, [*whole.nodes, 1, 1, 1])
     np.testing.assert_array_equal(rule.weights, [*whole.weights, 0, 0, 0])
-    np.testing.assert_array_equal(rule.coarse, [*whole.coarse, 0, 0, 0])
     assert padded(whole, 3).n == 9
-    assert padded(gauss_legendre(2), 8).coarse is None
 
 
 def test_padded_explains_what_it_refuses():

@@ -176,7 +176,7 @@ def output(weights, x, y):
 
 def certified(weights, xs, ys):
     return attrax.certified_integrated_gradients(
-        lambda x, y: output(weights, x, y), xs, None, ys, tolerance=TOLERANCE, batch_size=16
+        lambda x, y: output(weights, x, y), xs, ys, tolerance=TOLERANCE, batch_size=16
     )
 
 

@@ -69,7 +69,7 @@ def test_the_error_is_below_the_tolerance_and_the_estimate(fn):
     expected = reference(fn, 128) if fn is smooth else exact_of_kinked()
     evaluations = []
     for tolerance in TOLERANCES:
-        found = run(XS, BASELINES, CLASSES, tolerance=tolerance)
+        found = run(XS, CLASSES, baselines=BASELINES, tolerance=tolerance)
         error, done = relative(found.value, expected), np.asarray(found.converged)
         assert done.all() if fn is smooth else done.any()
         # The model of jumps is a mean magnitude, right for many kinks. Of a few, as here, each can
@@ -89,7 +89,7 @@ def test_the_error_is_below_the_tolerance_and_the_estimate(fn):
 
 @pytest.mark.soak
 def test_a_tolerance_out_of_reach_is_said_to_be():
-    found = explained(kinked, max_evaluations=33)(XS, BASELINES, CLASSES, tolerance=1e-5)
+    found = explained(kinked, max_evaluations=33)(XS, CLASSES, baselines=BASELINES, tolerance=1e-5)
     assert not found.converged.any()
     assert (found.evaluations == 33).all()
     # The value is that of the finest rule.
@@ -104,8 +104,8 @@ def test_a_tolerance_out_of_reach_is_said_to_be():
 @pytest.mark.soak
 def test_each_example_may_have_its_own_tolerance():
     tolerance = jnp.where(jnp.arange(12) < 6, 0.3, 1e-4)
-    found = explained(smooth)(XS, BASELINES, CLASSES, tolerance=tolerance)
-    loose = explained(smooth)(XS, BASELINES, CLASSES, tolerance=0.3)
+    found = explained(smooth)(XS, CLASSES, baselines=BASELINES, tolerance=tolerance)
+    loose = explained(smooth)(XS, CLASSES, baselines=BASELINES, tolerance=0.3)
     np.testing.assert_allclose(found.value[:6], loose.value[:6], rtol=1e-5, atol=1e-7)
     assert found.evaluations[6:].mean() > found.evaluations[:6].mean()
 
@@ -116,7 +116,7 @@ def test_a_jump_is_found_by_halving():
     fn = lambda x, at: jnp.sum(jax.nn.relu(x - at))  # noqa: E731
     ats = jnp.array([[0.3, 0.6], [0.1, 0.9], [0.45, 0.45]])
     run = jax.jit(functools.partial(attrax.certified_integrated_gradients, fn))
-    found = run(jnp.ones((3, 2)), None, ats, tolerance=1e-5)
+    found = run(jnp.ones((3, 2)), ats, tolerance=1e-5)
     assert found.converged.all() and (found.evaluations < 257).all()
     np.testing.assert_allclose(found.value, 1 - ats, atol=2e-5)
 
@@ -179,7 +179,6 @@ def test_at_a_layer():
         return zs, attrax.certified_integrated_gradients(
             lambda z, tail, i: scores.probability(i)(tail(z)),
             zs,
-            None,
             tails,
             classes,
             tolerance=1e-4,
@@ -200,14 +199,15 @@ def test_at_a_layer():
 
 @pytest.mark.soak
 def test_conductance():
-    split = lambda x: (jnp.tanh(x @ INTO / 2), lambda z: z @ OUT)  # noqa: E731
-    score = lambda y, i: scores.probability(i)(y)  # noqa: E731
-    found = jax.jit(functools.partial(attrax.certified_conductance, score, split))(
-        XS, BASELINES, CLASSES, tolerance=1e-4
+    def split(x, i):
+        return jnp.tanh(x @ INTO / 2), lambda z: scores.probability(i)(z @ OUT)
+
+    found = jax.jit(functools.partial(attrax.certified_conductance, split))(
+        XS, CLASSES, baselines=BASELINES, tolerance=1e-4
     )
     rule = quadrature.gauss_legendre(48)
     expected = jax.jit(
-        jax.vmap(lambda x, b, i: attrax.conductance(lambda y: score(y, i), split, x, b, rule=rule))
+        jax.vmap(lambda x, b, i: attrax.conductance(lambda x: split(x, i), x, b, rule=rule))
     )(XS, BASELINES, CLASSES)
     assert found.converged.all() and found.value.shape == (12, 16)
     assert (relative(found.value, expected) <= 1e-4).all()
@@ -219,9 +219,12 @@ def test_sharded_by_example_nothing_is_sent():
     devices = jax.devices()[:4]
     mesh = jax.sharding.Mesh(np.array(devices), ("examples",))
     rows = jax.P("examples")
-    explain = functools.partial(
-        attrax.certified_integrated_gradients, kinked, tolerance=1e-2, batch_size=16
-    )
+
+    def explain(xs, baselines, classes):
+        return attrax.certified_integrated_gradients(
+            kinked, xs, classes, baselines=baselines, tolerance=1e-2, batch_size=16
+        )
+
     run = jax.jit(jax.shard_map(explain, mesh=mesh, in_specs=rows, out_specs=rows))
     program = run.lower(XS, BASELINES, CLASSES).compile()
     for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
@@ -247,7 +250,7 @@ def test_only_what_has_not_converged_costs_anything():
 
     xs, hard = jnp.ones((16, 2)), jnp.arange(16) == 5
     found = attrax.certified_integrated_gradients(
-        fn, xs, None, hard, tolerance=1e-4, batch_size=4, max_evaluations=65
+        fn, xs, hard, tolerance=1e-4, batch_size=4, max_evaluations=65
     )
     jax.effects_barrier()
     assert found.converged.all()
@@ -267,9 +270,9 @@ def test_one_program_for_every_tolerance_target_and_baseline():
         return smooth(x, i)
 
     run = explained(fn)
-    run(XS, BASELINES, CLASSES, tolerance=1e-2)
+    run(XS, CLASSES, baselines=BASELINES, tolerance=1e-2)
     before = traces
-    run(XS, 2 * BASELINES, CLASSES[::-1], tolerance=1e-3)
+    run(XS, CLASSES[::-1], baselines=2 * BASELINES, tolerance=1e-3)
     assert traces == before
 
 
@@ -301,7 +304,7 @@ def test_a_traced_tolerance_below_the_dtype_is_never_met():
     # A layer may be coarser than the input.
     split = lambda x: (x.astype(jnp.bfloat16), lambda z: jnp.sum(z.astype("float32")))  # noqa: E731
     with pytest.raises(ValueError, match=r"must be at least 6\.2e-02"):
-        attrax.certified_conductance(lambda y: y, split, xs.astype("float32"), tolerance=1e-3)
+        attrax.certified_conductance(split, xs.astype("float32"), tolerance=1e-3)
 
 
 @pytest.mark.soak
@@ -330,7 +333,7 @@ def test_what_is_found_not_finite_by_halving_is_given_up_at_once():
 
     ats = jnp.array([[0.3013, 0.6071], [0.7, 0.9]])
     xs = jnp.array([[1.0, 1.0], [0.3, 1.0]])  # the second never comes to the window
-    found = explained(fn)(xs, None, ats, tolerance=1e-5)
+    found = explained(fn)(xs, ats, tolerance=1e-5)
     assert found.converged.tolist() == [False, True]
     assert 33 < found.evaluations[0] < 257 - 16
 
@@ -338,14 +341,14 @@ def test_what_is_found_not_finite_by_halving_is_given_up_at_once():
 @pytest.mark.soak
 def test_a_tolerance_without_end_still_evaluates():
     tolerance = np.where(np.arange(12) < 6, np.inf, 0.1)
-    found = explained(smooth)(XS, BASELINES, CLASSES, tolerance=tolerance)
+    found = explained(smooth)(XS, CLASSES, baselines=BASELINES, tolerance=tolerance)
     assert (found.evaluations >= 9).all() and found.converged.all()
 
 
 @pytest.mark.soak
 def test_further_arguments_may_be_numpy_arrays():
     found = attrax.certified_integrated_gradients(
-        lambda x, i: x[i] ** 3, jnp.ones((2, 3)), None, np.array([0, 2]), tolerance=1e-3
+        lambda x, i: x[i] ** 3, jnp.ones((2, 3)), np.array([0, 2]), tolerance=1e-3
     )
     np.testing.assert_allclose(found.value, [[1, 0, 0], [0, 0, 1]], atol=1e-6)
 
@@ -366,6 +369,6 @@ def test_refusals(options, message):
 
 def test_refusals_of_leading_axes():
     with pytest.raises(ValueError, match="must have one leading axis"):
-        attrax.certified_integrated_gradients(smooth, XS, None, CLASSES[:3], tolerance=0.1)
+        attrax.certified_integrated_gradients(smooth, XS, CLASSES[:3], tolerance=0.1)
     with pytest.raises(ValueError, match="at least one example"):
         attrax.certified_integrated_gradients(jnp.sum, XS[:0], tolerance=0.1)

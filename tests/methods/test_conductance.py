@@ -38,8 +38,12 @@ def with_skip(x):
     return network(x) + x @ jnp.asarray(AROUND, x.dtype)
 
 
-def at(layer, model=network):
-    return lambda x: attrax.cut(model, x, at=layer)
+def at(layer, model=network, score=SCORE):
+    def split(x):
+        z, tail = attrax.cut(model, x, at=layer)
+        return z, lambda z: score(tail(z))
+
+    return split
 
 
 def change(model, x=X, baseline=B):
@@ -47,9 +51,9 @@ def change(model, x=X, baseline=B):
 
 
 def explained(method, split, nodes, **settings):
-    """`method(SCORE, split, X, B)` with a Gauss-Legendre rule, compiled."""
+    """`method(split, X, B)` with a Gauss-Legendre rule, compiled."""
     rule = quadrature.gauss_legendre(nodes)
-    explain = functools.partial(method, SCORE, split, rule=rule, batch_size=nodes, **settings)
+    explain = functools.partial(method, split, rule=rule, batch_size=nodes, **settings)
     return jax.jit(explain)(X, B)
 
 
@@ -68,9 +72,9 @@ def identity(y):
 def test_conductance_of_a_product():
     # dF/dz_0 = z_1 = t^2 9 and dz_0/dt = 2 t 1: the integral of 18 t^3 is 4.5, and so for z_1.
     x = jnp.array([1.0, 3.0])
-    close(attrax.conductance(identity, squares, x), [4.5, 4.5])
+    close(attrax.conductance(squares, x), np.array([4.5, 4.5]))
     # From the baseline (1, 1): z_0 stays, and z_1 gets all.
-    close(attrax.conductance(identity, squares, x, jnp.ones(2)), [0.0, 8.0])
+    close(attrax.conductance(squares, x, jnp.ones(2)), np.array([0.0, 8.0]))
 
 
 def test_neuron_conductance_of_a_sum_of_products():
@@ -78,33 +82,33 @@ def test_neuron_conductance_of_a_sum_of_products():
         return jnp.stack([x[0] * x[1], x[1] ** 2]), lambda z: z[0] + 3 * z[1]
 
     x = jnp.array([2.0, 5.0])
-    found = attrax.neuron_conductance(identity, split, x)
-    close(found, [[5.0, 5.0], [0.0, 75.0]])
-    close(attrax.conductance(identity, split, x), [10.0, 75.0])
+    found = attrax.neuron_conductance(split, x)
+    close(found, np.array([[5.0, 5.0], [0.0, 75.0]]))
+    close(attrax.conductance(split, x), np.array([10.0, 75.0]))
 
 
 def test_internal_influence_of_a_square():
     # The gradient behind z = x^2 is 2 z: along the line, 2 t^2 x^2.
     split = lambda x: (x**2, lambda z: z @ z)  # noqa: E731
     rule, x = quadrature.simpson(3), jnp.array([3.0, 6.0])
-    found = attrax.internal_influence(identity, split, x, distributions.linear(), rule=rule)
-    close(found, [6.0, 24.0])
-    at_x = attrax.internal_influence(identity, split, x, distributions.point, rule=rule)
-    close(at_x, [18.0, 72.0])
+    found = attrax.internal_influence(split, x, distributions.linear(), rule=rule)
+    close(found, np.array([6.0, 24.0]))
+    at_x = attrax.internal_influence(split, x, distributions.point, rule=rule)
+    close(at_x, np.array([18.0, 72.0]))
     # The path at the layer is another question: 2 t z.
     at_layer = attrax.influence(lambda z: z @ z, x**2, distributions.linear(), rule=rule)
-    close(at_layer, [9.0, 36.0])
+    close(at_layer, np.array([9.0, 36.0]))
 
 
 def test_at_the_input_they_are_the_methods_of_the_input():
     fn = lambda x: SCORE(network(x))  # noqa: E731
-    at_input = lambda x: (x, network)  # noqa: E731
+    at_input = lambda x: (x, fn)  # noqa: E731
     expected = jax.jit(functools.partial(attrax.integrated_gradients, fn))(X, B)
     close(explained(attrax.conductance, at_input, 32), expected)
     # Each neuron is an input feature: a diagonal.
     close(explained(attrax.neuron_conductance, at_input, 32), np.diag(expected))
     rule = quadrature.midpoint(3)
-    mean = attrax.internal_influence(SCORE, at_input, X, distributions.linear(B), rule=rule)
+    mean = attrax.internal_influence(at_input, X, distributions.linear(B), rule=rule)
     close(mean, attrax.influence(fn, X, distributions.linear(B), rule=rule))
 
 
@@ -115,8 +119,8 @@ def differences(layer, nodes):
     """Conductance as peers compute it: gradients times differences between neighbours."""
 
     def slope(x):
-        z, tail = at(layer)(x)
-        return z, attrax.gradient(lambda z: SCORE(tail(z)), z)
+        z, fn = at(layer)(x)
+        return z, attrax.gradient(fn, z)
 
     nodes = quadrature.gauss_legendre(nodes + 1).nodes
     z, slopes = jax.jit(jax.vmap(slope))(paths.interpolate(X, B, nodes))
@@ -142,14 +146,14 @@ def test_not_complete_with_a_skip_connection_around_the_layer():
         found = explained(attrax.conductance, at("h3", with_skip), nodes)
         assert change(with_skip) - float(found.sum()) == pytest.approx(around, abs=1e-5)
     # Behind the sum of both branches nothing is missing.
-    split = lambda x: (with_skip(x), identity)  # noqa: E731
+    split = lambda x: (with_skip(x), SCORE)  # noqa: E731
     found = explained(attrax.conductance, split, 16)
     assert float(found.sum()) == pytest.approx(change(with_skip), rel=1e-5)
 
 
 def test_influence_times_activation_is_not_complete():
     z, rule = attrax.capture(network, X, at="h3"), quadrature.gauss_legendre(32)
-    explain = functools.partial(attrax.internal_influence, SCORE, at("h3"), rule=rule)
+    explain = functools.partial(attrax.internal_influence, at("h3"), rule=rule)
     mean = jax.jit(lambda x: explain(x, distributions.linear(B)))(X)
     assert abs(jnp.sum(z * mean) - change(network)) > 0.02 * abs(change(network))
 
@@ -165,9 +169,7 @@ def test_neurons_sum_to_the_layer():
 
 def test_all_neurons_at_once_are_one_by_one():
     rule = quadrature.gauss_legendre(4)
-    explain = functools.partial(
-        attrax.neuron_conductance, SCORE, at("h2"), X, B, rule=rule, batch_size=4
-    )
+    explain = functools.partial(attrax.neuron_conductance, at("h2"), X, B, rule=rule, batch_size=4)
     rows = jax.jit(explain)()
     close(jax.jit(lambda: explain(neuron=7))(), rows[7])
     some = jnp.array([7, 0, 11])
@@ -190,8 +192,8 @@ def test_neurons_of_layers_and_inputs_that_are_trees():
         return z, lambda z: jnp.sum(z["sum"] ** 2) + jnp.sum(jnp.sin(z["product"]))
 
     x = {"a": jnp.array([1.0, 2.0]), "b": jnp.arange(6.0).reshape(2, 3)}
-    rows = jax.jit(functools.partial(attrax.neuron_conductance, identity, split))(x)
-    whole = jax.jit(functools.partial(attrax.conductance, identity, split))(x)
+    rows = jax.jit(functools.partial(attrax.neuron_conductance, split))(x)
+    whole = jax.jit(functools.partial(attrax.conductance, split))(x)
     assert rows["product"]["b"].shape == (2, 2, 2, 3)
     for name, neurons in rows.items():
         parts = neurons["a"].sum(axis=-1) + neurons["b"].sum(axis=(-1, -2))
@@ -228,9 +230,9 @@ def test_ten_targets_cost_eleven_forward_passes():
     assert flops(targets, WIDE, x) < 11.5 * forward
 
     def layer_targets(weights, x):
-        split = lambda x: attrax.cut(functools.partial(wide, weights), x, at="h2")  # noqa: E731
+        model = functools.partial(wide, weights)
         explain = lambda i: attrax.conductance(  # noqa: E731
-            scores.logit(i), split, x, rule=quadrature.midpoint(1)
+            at("h2", model, scores.logit(i)), x, rule=quadrature.midpoint(1)
         )
         return jax.vmap(explain)(classes)
 
@@ -238,12 +240,11 @@ def test_ten_targets_cost_eleven_forward_passes():
     assert flops(layer_targets, WIDE, x) < (2 + 11) / 2 * 1.05 * forward
 
 
-@pytest.mark.parametrize("derivative", [jax.jvp, attrax.double_reverse])
-def test_a_node_of_conductance_costs_two_forward_passes(derivative):
+@pytest.mark.parametrize("jvp", [jax.jvp, attrax.reverse_jvp])
+def test_a_node_of_conductance_costs_two_forward_passes(jvp):
     def explain(weights, x):
-        split = lambda x: attrax.cut(functools.partial(wide, weights), x, at="h2")  # noqa: E731
-        rule = quadrature.midpoint(1)
-        return attrax.conductance(scores.logit(0), split, x, rule=rule, derivative=derivative)
+        split = at("h2", functools.partial(wide, weights), scores.logit(0))
+        return attrax.conductance(split, x, rule=quadrature.midpoint(1), jvp=jvp)
 
     x = jnp.ones(128)
     assert flops(explain, WIDE, x) < 2.1 * flops(wide, WIDE, x)
@@ -273,23 +274,23 @@ def by_tanh(x):
 
 def test_a_custom_vjp_before_the_layer():
     expected = explained(attrax.conductance, at("h", by_tanh), 8)
-    with pytest.raises(TypeError, match="forward-mode"):
+    with pytest.raises(TypeError, match=r"cannot differentiate it; pass `jvp=attrax\.reverse_jvp`"):
         explained(attrax.conductance, at("h", by_kernel), 8)
-    reverse = {"derivative": attrax.double_reverse}
+    reverse = {"jvp": attrax.reverse_jvp}
     close(explained(attrax.conductance, at("h", by_kernel), 8, **reverse), expected)
     close(explained(attrax.conductance, at("h", by_tanh), 8, **reverse), expected)
     rows = explained(attrax.neuron_conductance, at("h", by_kernel), 8)
     close(rows.sum(axis=1), expected)
 
 
-def test_double_reverse_is_jvp():
+def test_reverse_jvp_is_jvp():
     def fn(x, scale):
         return {"a": jnp.sin(x["b"]) * scale, "c": x["b"] @ x["b"]}, jnp.sum(x["b"])
 
     primals, tangents = ({"b": X}, jnp.float32(2.0)), ({"b": B}, jnp.float32(0.5))
-    found = attrax.double_reverse(fn, primals, tangents, has_aux=True)
+    found = attrax.reverse_jvp(fn, primals, tangents, has_aux=True)
     jax.tree.map(close, found, jax.jvp(fn, primals, tangents, has_aux=True))
-    alone = attrax.double_reverse(lambda *args: fn(*args)[0], primals, tangents)
+    alone = attrax.reverse_jvp(lambda *args: fn(*args)[0], primals, tangents)
     jax.tree.map(close, alone, found[:2])
 
 
@@ -306,8 +307,7 @@ def test_derivatives_with_respect_to_everything():
             # What goes around the layer is a value of the tail that depends on x.
             around = jnp.asarray(AROUND, x.dtype)
             model = lambda x: by_tanh(x) * scale + x @ around  # noqa: E731
-            split = lambda x: attrax.cut(model, x, at="h")  # noqa: E731
-            return attrax.conductance(SCORE, split, x, b, rule=rule, batch_size=2)
+            return attrax.conductance(at("h", model), x, b, rule=rule, batch_size=2)
 
         check_grads(explain, (x, b, jnp.float64(0.7)), order=1, modes=["fwd", "rev"])
 
@@ -315,7 +315,7 @@ def test_derivatives_with_respect_to_everything():
 def test_the_derivative_is_that_of_the_closed_form():
     # For z = x^2 and a sum behind it conductance is x^2.
     total = lambda x: jnp.sum(  # noqa: E731
-        attrax.conductance(jnp.sum, lambda x: (x**2, identity), x)
+        attrax.conductance(lambda x: (x**2, jnp.sum), x)
     )
     close(jax.jit(jax.grad(total))(X), 2 * X)
 
@@ -330,7 +330,7 @@ def test_half_precision_and_chunks(method):
     @functools.partial(jax.jit, static_argnums=1)
     def explain(x, batch_size):
         own = jax.tree.map(lambda b: b.astype(x.dtype), setting) if setting is B else setting
-        return method(SCORE, at("h2"), x, own, rule=rule, batch_size=batch_size)
+        return method(at("h2"), x, own, rule=rule, batch_size=batch_size)
 
     whole = explain(X, 5)
     close(explain(X, 2), whole)
@@ -343,7 +343,7 @@ def test_half_precision_and_chunks(method):
 def test_random_distributions_need_a_key_and_use_it():
     rule = quadrature.midpoint(4)
     explain = lambda key: attrax.internal_influence(  # noqa: E731
-        SCORE, at("h2"), X, distributions.gaussian(0.3), rule=rule, key=key, batch_size=4
+        at("h2"), X, distributions.gaussian(0.3), rule=rule, key=key, batch_size=4
     )
     drawn = jax.jit(lambda seed: explain(jax.random.key(seed)))
     assert not np.allclose(drawn(0), drawn(1), rtol=1e-3)
@@ -372,10 +372,10 @@ def test_tails_written_by_hand():
         for t, w in zip(t.nodes, t.weights, strict=True)
     )
     for way in (split, hidden):
-        for derivative in (jax.jvp, attrax.double_reverse):
-            explain = functools.partial(attrax.conductance, rule=t, derivative=derivative)
-            close(jax.jit(lambda x, e=explain, w=way: e(identity, w, x))(X), slow)
-        rows = jax.jit(lambda x, w=way: attrax.neuron_conductance(identity, w, x, rule=t))(X)
+        for jvp in (jax.jvp, attrax.reverse_jvp):
+            explain = functools.partial(attrax.conductance, way, rule=t, jvp=jvp)
+            close(jax.jit(explain)(X), slow)
+        rows = jax.jit(lambda x, w=way: attrax.neuron_conductance(w, x, rule=t))(X)
         close(jnp.diagonal(rows), slow)
 
 
@@ -388,19 +388,19 @@ def test_refusals():
         (influence, line),
     ):
         with pytest.raises(TypeError, match=r"`x` must be floating; got int32"):
-            method(SCORE, at("h2"), jnp.arange(6), setting)
+            method(at("h2"), jnp.arange(6), setting)
         with pytest.raises(ValueError, match=r"must return a scalar; got shape \(10,\)"):
-            method(identity, at("h2"), X, setting)
+            method(at("h2", score=identity), X, setting)
         with pytest.raises(TypeError, match="`z` must be floating; got int32"):
-            method(SCORE, lambda x: (x.astype(int), network), X, setting)
+            method(lambda x: (x.astype(int), jnp.sum), X, setting)
         with pytest.raises(TypeError, match="`rule` must be a Rule"):
-            method(SCORE, at("h2"), X, setting, rule=50)
+            method(at("h2"), X, setting, rule=50)
     for method in (attrax.conductance, attrax.neuron_conductance):
         with pytest.raises(ValueError, match=r"`baseline` must have the shapes of `x`; got \(1,\)"):
-            method(SCORE, at("h2"), X, jnp.zeros(1))
+            method(at("h2"), X, jnp.zeros(1))
     with pytest.raises(ValueError, match=r"`distribution` must have the shapes of `x`; got \(\)"):
-        influence(SCORE, at("h2"), X, lambda x: lambda t, key: t)
+        influence(at("h2"), X, lambda x: lambda t, key: t)
     with pytest.raises(ValueError, match="index 12 is out of range"):
-        attrax.neuron_conductance(SCORE, at("h2"), X, neuron=12)
+        attrax.neuron_conductance(at("h2"), X, neuron=12)
     with pytest.raises(ValueError, match=r"one index for each axis; got 2 for shape \(12,\)"):
-        attrax.neuron_conductance(SCORE, at("h2"), X, neuron=(1, 2))
+        attrax.neuron_conductance(at("h2"), X, neuron=(1, 2))

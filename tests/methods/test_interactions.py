@@ -249,7 +249,7 @@ def test_a_custom_vjp():
     fn, vector = functools.partial(network, activation=kernel), jnp.array([1.0, 0.0, 2.0, 0.0])
     with pytest.raises(TypeError, match="forward-mode"):
         product(fn, X, vector)
-    reverse = {"derivative": attrax.double_reverse}
+    reverse = {"jvp": attrax.reverse_jvp}
     close(product(fn, X, vector, **reverse), product(network, X, vector))
     close(matrix(fn, X, **reverse), matrix(network, X))
 

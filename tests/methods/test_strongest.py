@@ -72,9 +72,9 @@ def test_a_slice_from_layer_to_layer():
 
         def split(x):
             z, tail = attrax.cut(model, x, at="first")
-            return z, lambda z: attrax.capture(tail, z, at="second")
+            return z, lambda z: inner(attrax.capture(tail, z, at="second"))
 
-        through = attrax.conductance(inner, split, x)
+        through = attrax.conductance(split, x)
         return at_layer, through
 
     at_layer, through = slices(MODEL, X)

@@ -359,9 +359,6 @@ def test_exact_to_its_degree_on_every_panel(rule, degree, ends):
         assert panelled.weights @ values == pytest.approx(
             (1 - joint) ** (degree + 1) / (degree + 1)
         )
-    if panelled.coarse is not None:
-        assert panelled.coarse.shape == panelled.weights.shape
-        assert abs(panelled.coarse.sum() - 1) < 1e-12
 
 
 @pytest.mark.parametrize(
@@ -380,15 +377,6 @@ def test_panels_of_simple_rules_are_simple_rules(panelled, whole):
     np.testing.assert_allclose(panelled.nodes, whole.nodes, rtol=0, atol=1e-15)
     np.testing.assert_allclose(panelled.weights, whole.weights, rtol=0, atol=1e-15)
     assert isinstance(panelled, quadrature.Rule)
-
-
-def test_the_coarse_rule_is_composed_too():
-    panelled = composite(quadrature.clenshaw_curtis(5), 2)
-    coarse = composite(quadrature.clenshaw_curtis(3), 2)
-    assert panelled.n == 9
-    np.testing.assert_allclose(panelled.coarse[::2], coarse.weights, rtol=0, atol=1e-15)
-    np.testing.assert_array_equal(panelled.coarse[1::2], 0)
-    assert composite(gauss_legendre(2), 2).coarse is None
 
 
 def test_composite_rules_compose():

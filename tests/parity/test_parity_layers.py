@@ -32,10 +32,15 @@ def tapped(case):
     return parity_models.from_spec(case["model"], attrax.tap)
 
 
-def splitting(case):
+def splitting(case, score):
     """The model of a case, cut at its layer: a function of the tuple of its inputs."""
     model, at = tapped(case), layer_name(case)
-    return lambda x: attrax.cut(model, *x, at=at)
+
+    def split(x):
+        z, tail = attrax.cut(model, *x, at=at)
+        return z, lambda z: score(tail(z))
+
+    return split
 
 
 def selected(case):
@@ -50,11 +55,11 @@ def selected(case):
 
 @cases("InternalInfluence")
 def test_internal_influence(case):
-    split, rule, found = splitting(case), rule_of(case), []
+    rule, found = rule_of(case), []
     for x, baseline, score in examples(case):
-        line = distributions.linear(baseline)
-        explain = lambda x, s=score, d=line: attrax.internal_influence(  # noqa: E731
-            s, split, x, d, rule=rule, batch_size=rule.n
+        split, line = splitting(case, score), distributions.linear(baseline)
+        explain = lambda x, s=split, d=line: attrax.internal_influence(  # noqa: E731
+            s, x, d, rule=rule, batch_size=rule.n
         )
         found.append((jax.jit(explain)(x),))
     check(case, found)
@@ -72,10 +77,11 @@ KINKS = {"multilayer": pieces(10 / 100), "oneconv": pieces(50 / 90, 50 / 81, 75 
 
 @cases("LayerConductance")
 def test_conductance_meets_the_textbook(case):
-    split, rule = splitting(case), KINKS[case["model_id"]]
+    rule = KINKS[case["model_id"]]
     for x, _, score in examples(case):
-        explain = lambda x, s=score: attrax.conductance(  # noqa: E731
-            s, split, x, rule=rule, batch_size=rule.n
+        split = splitting(case, score)
+        explain = lambda x, s=split: attrax.conductance(  # noqa: E731
+            s, x, rule=rule, batch_size=rule.n
         )
         found = jax.jit(explain)(x)
         np.testing.assert_allclose(found, DIFFERENCES[case["name"]].textbook[0], atol=1e-9)
@@ -86,13 +92,14 @@ def test_conductance_meets_the_textbook(case):
 
 @cases("LayerConductance")
 def test_conductance_as_captum_sums_it(case):
-    split, arguments = splitting(case), dict(case["method_args"])
+    arguments = dict(case["method_args"])
     nodes = rule_of({"method_args": arguments | {"n_steps": arguments["n_steps"] + 1}}).nodes
     for x, baseline, score in examples(case):
+        split = splitting(case, score)
 
-        def slope(place, score=score):
-            z, tail = split(place)
-            return z, attrax.gradient(lambda z: score(tail(z)), z)
+        def slope(place, split=split):
+            z, fn = split(place)
+            return z, attrax.gradient(fn, z)
 
         z, slopes = jax.jit(jax.vmap(slope))(paths.interpolate(x, baseline, nodes))
         check(case, [(jnp.sum(slopes[:-1] * jnp.diff(z, axis=0), axis=0),)])
@@ -101,15 +108,14 @@ def test_conductance_as_captum_sums_it(case):
 @cases("LayerGradientShap")
 def test_expected_gradients_at_a_layer(case):
     # One baseline, and a gradient that is the same everywhere: no draw changes anything.
-    split, rule = splitting(case), quadrature.midpoint(case["method_args"]["n_samples"])
-    found = []
+    rule, found = quadrature.midpoint(case["method_args"]["n_samples"]), []
     for x, baseline, score in examples(case):
+        split = splitting(case, score)
 
         @jax.jit
-        def explain(x, baseline, score=score):
-            mean = attrax.internal_influence(
-                score, split, x, distributions.linear(baseline), rule=rule
-            )
+        def explain(x, baseline, split=split):
+            line = distributions.linear(baseline)
+            mean = attrax.internal_influence(split, x, line, rule=rule)
             return (split(x)[0] - split(baseline)[0]) * mean
 
         found.append((explain(x, baseline),))
@@ -163,14 +169,15 @@ def test_neuron_integrated_gradients(case):
 
 @cases("NeuronConductance")
 def test_neuron_conductance(case):
-    split, rule, neuron, found = splitting(case), rule_of(case), tuple(case["neuron"]), []
+    rule, neuron, found = rule_of(case), tuple(case["neuron"]), []
     for x, baseline, score in examples(case):
+        split = splitting(case, score)
 
         @jax.jit
-        def explain(x, score=score, baseline=baseline):
+        def explain(x, split=split, baseline=baseline):
             settings = {"rule": rule, "batch_size": rule.n}
-            one = attrax.neuron_conductance(score, split, x, baseline, neuron=neuron, **settings)
-            return one, attrax.neuron_conductance(score, split, x, baseline, **settings)
+            one = attrax.neuron_conductance(split, x, baseline, neuron=neuron, **settings)
+            return one, attrax.neuron_conductance(split, x, baseline, **settings)
 
         one, all_of_them = explain(x)
         found.append(one)
@@ -308,9 +315,12 @@ def of(model, score, method):
 
 def path_in_input_space(x):
     rule, line = quadrature.endpoint_mean(10), distributions.linear()
-    split = lambda x: attrax.cut(deep, x, at="l1_relu")  # noqa: E731
-    mean = attrax.internal_influence(scores.logit(1), split, x, line, rule=rule, batch_size=10)
-    return split(x)[0] * mean
+
+    def split(x):
+        z, tail = attrax.cut(deep, x, at="l1_relu")
+        return z, lambda z: scores.logit(1)(tail(z))
+
+    return split(x)[0] * attrax.internal_influence(split, x, line, rule=rule, batch_size=10)
 
 
 def replaced(name):

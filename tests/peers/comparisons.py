@@ -68,8 +68,12 @@ def fn_of(model, target):
     return lambda x: scores.logit(target)(model(*x))
 
 
-def split_of(model, at):
-    return lambda x: attrax.cut(model, *x, at=at)
+def split_of(model, target, at):
+    def split(x):
+        z, tail = attrax.cut(model, *x, at=at)
+        return z, lambda z: scores.logit(target)(tail(z))
+
+    return split
 
 
 def target_of(twin):
@@ -226,9 +230,8 @@ def ours_grad_cam(model, x, baseline, target, at):
 
 
 def ours_internal_influence(model, x, baseline, target, at, *, rule):
-    score, line = scores.logit(target), distributions.linear(baseline)
-    split = split_of(model, at)
-    return attrax.internal_influence(score, split, x, line, rule=rule, batch_size=N)
+    split, line = split_of(model, target, at), distributions.linear(baseline)
+    return attrax.internal_influence(split, x, line, rule=rule, batch_size=N)
 
 
 def ours_layer_integrated(model, x, baseline, target, at, *, rule):
@@ -292,11 +295,11 @@ for rule in ("gausslegendre", "riemann_left"):
 
 def ours_sum_of_differences(model, x, baseline, target, at):
     """What Captum computes, from the activations and gradients at its nodes."""
-    split = split_of(model, at)
+    split = split_of(model, target, at)
 
     def at_node(point):
-        z, tail = split(point)
-        return z, attrax.gradient(lambda z: scores.logit(target)(tail(z)), z)
+        z, fn = split(point)
+        return z, attrax.gradient(fn, z)
 
     nodes = quadrature.gauss_legendre(N + 1).nodes
     z, slopes = jax.vmap(at_node)(paths.interpolate(x, baseline, nodes))
@@ -305,7 +308,7 @@ def ours_sum_of_differences(model, x, baseline, target, at):
 
 def ours_conductance(model, x, baseline, target, at, *, n=N):
     settings = {"rule": quadrature.gauss_legendre(n), "batch_size": n}
-    return attrax.conductance(scores.logit(target), split_of(model, at), x, baseline, **settings)
+    return attrax.conductance(split_of(model, target, at), x, baseline, **settings)
 
 
 def integral(twin, layer, n=100):
@@ -419,10 +422,10 @@ def ours_neuron_integrated(model, x, baseline, target, at):
 
 
 def ours_neuron_conductance(model, x, baseline, target, at, *, rule):
-    split = split_of(model, at)
-    index = (1,) * jax.eval_shape(split, x)[0].ndim
+    split = split_of(model, target, at)
+    index = (1,) * jax.eval_shape(lambda x: split(x)[0], x).ndim
     settings = {"neuron": index, "rule": rule, "batch_size": N}
-    return attrax.neuron_conductance(scores.logit(target), split, x, baseline, **settings)
+    return attrax.neuron_conductance(split, x, baseline, **settings)
 
 
 _add(
@@ -546,11 +549,11 @@ BLOCKS = 40
 
 def ours_layer_expected(model, x, baselines, target, at):
     """The mean over all baselines, without drawing."""
-    score, split = scores.logit(target), split_of(model, at)
+    split = split_of(model, target, at)
 
     def of_one(b):
         line = distributions.linear(b)
-        mean = attrax.internal_influence(score, split, x, line, rule=GAUSS, batch_size=N)
+        mean = attrax.internal_influence(split, x, line, rule=GAUSS, batch_size=N)
         return (split(x)[0] - split(b)[0]) * mean
 
     return jnp.mean(jax.vmap(of_one)(combined(baselines)), axis=0)

@@ -146,7 +146,7 @@ def test_what_certified_gives():
     @jax.jit
     def certify(xs, factors, tolerances):
         return attrax.certified_integrated_gradients(
-            fn, xs, None, factors, tolerance=tolerances, max_evaluations=65
+            fn, xs, factors, tolerance=tolerances, max_evaluations=65
         )
 
     found = [certify(xs, factors, tolerance) for tolerance in (0.5, 1e-2, 1e-5)]

@@ -353,14 +353,14 @@ LAYERS = (
     ),
     Row(
         "`InternalInfluence`",
-        "attrax.internal_influence(scores.logit(i), split, x, distributions.linear(b), "
+        "attrax.internal_influence(split, x, distributions.linear(b), "
         "rule=quadrature.gauss_legendre(50))",
         "",
         lambda r: r.inner_slope(r.b, gauss(50)),
     ),
     Row(
         "`LayerConductance`",
-        "attrax.conductance(scores.logit(i), split, x, b)",
+        "attrax.conductance(split, x, b)",
         "Differs: the activation is differentiated along the path, so that a rule keeps its order. "
         "See below.",
         lambda r: r.conductance(r.b),
@@ -387,7 +387,7 @@ LAYERS = (
     Row(
         "`LayerGradientShap`",
         "jnp.mean(jax.vmap(lambda b: (z - early(b)) * attrax.internal_influence("
-        "scores.logit(i), split, x, distributions.linear(b), "
+        "split, x, distributions.linear(b), "
         "rule=quadrature.gauss_legendre(16)))(bs), 0)",
         "The mean over all baselines. Captum draws them, and the points.",
         lambda r: jnp.mean(
@@ -427,7 +427,7 @@ NEURONS = (
     ),
     Row(
         "`NeuronConductance`",
-        "attrax.neuron_conductance(scores.logit(i), split, x, b, neuron=(0, 1, 2))",
+        "attrax.neuron_conductance(split, x, b, neuron=(0, 1, 2))",
         "`neuron=None` is all neurons in one call. Captum's default rule is its trapezoidal one, "
         "2 % too small at 50 steps.",
         lambda r: r.on_line(
@@ -547,7 +547,7 @@ TRULENS = (
     ),
     Row(
         '`InternalInfluence(model, "early", qoi, LinearDoi())`',
-        "z * attrax.internal_influence(scores.logit(i), split, x, distributions.linear(), "
+        "z * attrax.internal_influence(split, x, distributions.linear(), "
         "rule=quadrature.endpoint_mean(10))",
         "An object, and the path runs in the input: not complete. Here the two have different "
         "names; `conductance` is the complete one in input space.",

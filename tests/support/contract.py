@@ -65,7 +65,7 @@ def _at_a_layer(method: Callable[..., Any], *arguments: Any) -> Callable[..., An
         def split(x: Any) -> tuple[Any, Any]:
             return jax.tree.map(jnp.tanh, x), fn
 
-        return method(lambda y: y, split, x, *arguments, rule=_RULE, batch_size=2)
+        return method(split, x, *arguments, rule=_RULE, batch_size=2)
 
     return explain
 
@@ -76,7 +76,7 @@ def _neuron(fn: Callable[..., Any], x: Any) -> Any:
     def split(x: Any) -> tuple[Any, Any]:
         return jnp.tanh(ravel_pytree(x)[0]), lambda z: fn(restore(z))
 
-    return attrax.neuron_conductance(lambda y: y, split, x, neuron=1, rule=_RULE, batch_size=2)
+    return attrax.neuron_conductance(split, x, neuron=1, rule=_RULE, batch_size=2)
 
 
 def _interaction(fn: Callable[..., Any], x: Any) -> Any:
