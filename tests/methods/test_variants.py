@@ -65,7 +65,7 @@ def test_idgi_of_a_square_norm():
 def test_idgi_of_a_quadratic_form():
     # diag(1, 3) from zero to (1, 1): the gradient is t (2, 6) all along, the change 4.
     form = lambda x: x[0] ** 2 + 3 * x[1] ** 2  # noqa: E731
-    close(important(form, jnp.ones(2), steps=4), [4 * 4 / 40, 4 * 36 / 40])
+    close(important(form, jnp.ones(2), steps=4), np.array([4 * 4 / 40, 4 * 36 / 40]))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7])
@@ -80,10 +80,10 @@ def test_idgi_is_complete_by_construction(steps, batch_size):
 def test_idgi_takes_the_direction_of_the_other_end():
     # A cube from -1 to 1 in two steps: no gradient in the middle.
     attribution = important(lambda x: jnp.sum(x**3), jnp.ones(1), -jnp.ones(1), steps=2)
-    close(attribution, [2.0])
+    close(attribution, np.array([2.0]))
     # ReLU is off at zero, where every path from zero begins.
     fn = lambda x: jax.nn.relu(x[0] + 2 * x[1])  # noqa: E731
-    close(important(fn, jnp.array([1.0, 2.0]), steps=1), [1.0, 4.0])
+    close(important(fn, jnp.array([1.0, 2.0]), steps=1), np.array([1.0, 4.0]))
 
 
 def test_idgi_is_not_complete_where_the_gradient_vanishes():
@@ -92,7 +92,7 @@ def test_idgi_is_not_complete_where_the_gradient_vanishes():
     x, b = jnp.array([2.0]), jnp.array([-1.0])
     lost = important(ramp, x, b, steps=1)
     assert lost.tolist() == [0.0] and gap(ramp, lost, x, b) == 1
-    close(important(ramp, x, b, steps=2), [1.0])
+    close(important(ramp, x, b, steps=2), np.array([1.0]))
 
 
 def numpy_idgi(fn, grad, x, b, steps):
@@ -131,7 +131,7 @@ def test_idgi_against_a_slow_reference_and_its_order():
 def test_idgi_of_small_gradients():
     # Squares of 1e-30 are zero in float32.
     attribution = important(lambda x: 1e-30 * (x[0] + 2 * x[1]), jnp.ones(2), steps=2)
-    close(attribution, [3e-30 / 5, 12e-30 / 5])
+    close(attribution, np.array([3e-30 / 5, 12e-30 / 5]))
 
 
 def test_idgi_dummies_get_nothing_and_unchanged_features_may():
@@ -209,7 +209,7 @@ def test_decision_gradients_look_where_the_decision_is():
     attribution = decision(fn, jnp.ones(2), rule=rule)
     assert attribution[0] > 10 * attribution[1]
     line = integrated(fn, jnp.ones(2), rule=rule)
-    close(line, [1.0, 1.0], 1e-4)  # sigmoid(-10) is left out
+    close(line, np.ones(2), 1e-4)  # sigmoid(-10) is left out
 
 
 def test_decision_gradients_ignore_dummies_and_unchanged_features():
