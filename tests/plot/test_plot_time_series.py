@@ -5,7 +5,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 
 from attrax import plot
@@ -151,7 +151,7 @@ def test_lines_can_be_read_on_every_colour():
     for share in np.linspace(0, 1, 101):
         background = _time_series._BEHIND(share)
         assert (
-            luminance(background) + 0.05
+            luminance(to_hex(background)) + 0.05
         ) / 0.05 >= 3.0  # black lines, as WCAG wants of graphics
 
 
