@@ -18,6 +18,7 @@ in a few calls of the same program.
 """
 
 import argparse
+import shutil
 import sys
 import zlib
 from collections.abc import Callable, Sequence
@@ -193,7 +194,7 @@ def kept(
         subject: the photograph that they belong to.
         variant: what of the layer they show.
         recipe: how they are made; others are not taken for them.
-        draw: makes them, and keeps those that are finished in the file it is given.
+        draw: makes them, and keeps those that are finished in the store it is given.
     """
     folder, variant = subject.options.sprites, f"{variant} of {subject.photo.name}"
     recipe |= {"activation": zlib.crc32(subject.inside.late.tobytes())}
@@ -204,11 +205,11 @@ def kept(
     file = visualise.spritemap_file(folder, sprites.MODEL, LATE, variant)
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(
-        f"unfinished-{zlib.crc32(repr((variant, recipe)).encode()):08x}.npz"
+        f"unfinished-{zlib.crc32(repr((variant, recipe)).encode()):08x}.zarr"
     )
     images = draw(unfinished)
     visualise.Spritemap(images, sprites.MODEL, LATE, variant, recipe=recipe).save(folder)
-    unfinished.unlink()
+    shutil.rmtree(unfinished)
     return images
 
 
@@ -279,13 +280,15 @@ def groups(subject: Subject) -> dict[str, html.Page]:
     What is factorised is the positive part of the activations; what negative ones add to a score
     is in none of the groups.
     """
-    found = visualise.neuron_groups(jnp.maximum(subject.inside.late, 0), NUM_GROUPS)
+    found = visualise.neuron_groups(
+        jnp.maximum(subject.inside.late, 0), NUM_GROUPS, key=jax.random.key(0)
+    )
     steps = subject.options.tile_steps
     draw = sprites.draw(LATE, GROUP_SIZE, steps, direction)
 
-    def drawn(file: Path) -> np.ndarray:
+    def drawn(store: Path) -> np.ndarray:
         return visualise.sprites(
-            draw, subject.model, found.channels, key=jax.random.key(0), file=file
+            draw, subject.model, found.channels, key=jax.random.key(0), store=store
         )
 
     recipe = {"size": GROUP_SIZE, "steps": steps, "groups": NUM_GROUPS}
@@ -311,7 +314,7 @@ def grid(subject: Subject) -> dict[str, html.Page]:
     z, steps = subject.inside.late, subject.options.tile_steps
     draw = sprites.draw(LATE, TILE_SIZE, steps, direction)
 
-    def tiles(file: Path) -> np.ndarray:
+    def tiles(store: Path) -> np.ndarray:
         title = f"activation grid of {subject.photo.name}"
         with subject.stages.counted(title, z.shape[0] * z.shape[1]) as progress:
             found = visualise.activation_tiles(
@@ -319,7 +322,7 @@ def grid(subject: Subject) -> dict[str, html.Page]:
                 subject.model,
                 jnp.asarray(z),
                 key=jax.random.key(0),
-                file=file,
+                store=store,
                 progress=progress,
             )
         return found.reshape(-1, *found.shape[2:])

@@ -50,7 +50,7 @@ def neuron_groups(
     share of a group is its part of the sum of `positions`. What the groups add to a score need not
     add up to its change: negative activations belong to none, and groups only approximate the rest.
 
-        groups = attrax.visualise.neuron_groups(z, 6)  # needs scikit-learn, the extra `groups`
+        groups = attrax.visualise.neuron_groups(z, 6, key=key)  # needs scikit-learn
         effect = np.einsum("khw,kc,hwc->k", *groups, gradient)  # of the score at z
         page = attrax.html.neuron_groups(groups.positions, image, attributions={"castle": effect})
 

@@ -9,6 +9,7 @@ import sys
 from html import unescape
 from html.parser import HTMLParser
 
+import jax
 import numpy as np
 import pytest
 
@@ -509,7 +510,7 @@ def test_neuron_groups_of_a_factorisation():
 
     z = np.zeros((2, 3, 4), np.float32)
     z[0, :, 0], z[1, :, 2] = 3.0, 1.0
-    groups = visualise.neuron_groups(z, 2)
+    groups = visualise.neuron_groups(z, 2, key=jax.random.key(0))
     gradient = np.ones((2, 3, 4))
     gradient[1] = -2.0
     effect = np.einsum("khw,kc,hwc->k", *groups, gradient)
