@@ -91,9 +91,9 @@ def explain(
 ) -> datasets.Results:
     """What the network says about every picture, and why."""
     return datasets.explain(
-        method,
+        jax.vmap(method, in_axes=(None, 0)),
         model,
-        datasets.batched(images, BATCH, beside={"label": labels}),
+        datasets.batches(images, BATCH, beside={"label": labels}),
         store=store,
         metadata={"classes": list(range(CLASSES)), "training": TRAINING},
         progress=True,
@@ -105,8 +105,8 @@ def unusual(results: datasets.Results, digit: int) -> tuple[np.ndarray, int]:
 
     Likeness is the cosine of the angle between the two attributions.
     """
-    (found,) = np.nonzero(np.asarray(results.arrays["predicted"]) == digit)
-    maps = np.asarray(results.arrays["attribution"][found])[..., 0]
+    (found,) = np.nonzero(results["predicted"][:] == digit)
+    maps = results["attribution"][found][..., 0]
     mean = maps.mean(axis=0)
     cosine = (maps * mean).sum((1, 2)) / np.linalg.norm(maps, axis=(1, 2))
     return mean, int(found[cosine.argmin()])
@@ -119,11 +119,11 @@ def draw(results: datasets.Results, images: np.ndarray) -> Figure:
     names = ("mean\nattribution", "most\nunusual", "and its\nattribution")
     for row, name in zip(axes, names, strict=True):
         row[0].set_ylabel(name)
-    attributions, labels = results.arrays["attribution"], np.asarray(results.arrays["label"])
+    attributions, labels = results["attribution"], results["label"][:]
     for digit, column in enumerate(axes.T):
         mean, index = unusual(results, digit)
         column[0].set_title(f"says {digit}")
-        own = np.asarray(attributions[index])[..., 0]
+        own = attributions[index][..., 0]
         for ax, values in ((column[0], mean), (column[2], own)):
             limit = np.abs(values).max()
             ax.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit)
@@ -144,12 +144,10 @@ def main() -> None:
 
     results = datasets.open(store)
     print(f"{store}: {len(results)} examples; " + ", ".join(sorted(results.arrays)))
-    right = np.asarray(results.arrays["predicted"]) == np.asarray(results.arrays["label"])
+    right = results["predicted"][:] == results["label"][:]
     print(f"right on {right[TRAINING:].mean():.1%} of the {len(right[TRAINING:])} not trained on")
     print(f"not finite: {results.not_finite}; unreadable: {results.unreadable}")
-    print(
-        f"a single one, read from disk: {results.arrays['attribution'][1234].read().result().shape}"
-    )
+    print(f"a single one, read from disk: {results['attribution'][1234].shape}")
     file = Path("out") / "dataset.png"
     draw(results, images).savefig(file, dpi=120)
     print(file)

@@ -18,6 +18,7 @@ in a few calls of the same program.
 """
 
 import argparse
+import shutil
 import sys
 import zlib
 from collections.abc import Callable, Sequence
@@ -50,7 +51,7 @@ MOST_PHOTOS = 20
 LIMIT = 3_000_000  # bytes of a page
 NUM_GROUPS = 6
 # Icons of groups and tiles of the activation grid: directions need fewer steps than channels.
-ICON_SIZE, TILE_SIZE, TILE_STEPS = 64, 48, 48
+GROUP_SIZE, TILE_SIZE, TILE_STEPS = 64, 48, 48
 NODES, LINKS_AT_ONCE = 32, 7
 UNITS = "logits"
 
@@ -193,7 +194,7 @@ def kept(
         subject: the photograph that they belong to.
         variant: what of the layer they show.
         recipe: how they are made; others are not taken for them.
-        draw: makes them, and keeps those that are finished in the file it is given.
+        draw: makes them, and keeps those that are finished in the store it is given.
     """
     folder, variant = subject.options.sprites, f"{variant} of {subject.photo.name}"
     recipe |= {"activation": zlib.crc32(subject.inside.late.tobytes())}
@@ -204,11 +205,11 @@ def kept(
     file = visualise.spritemap_file(folder, sprites.MODEL, LATE, variant)
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(
-        f"unfinished-{zlib.crc32(repr((variant, recipe)).encode()):08x}.npz"
+        f"unfinished-{zlib.crc32(repr((variant, recipe)).encode()):08x}.zarr"
     )
     images = draw(unfinished)
     visualise.Spritemap(images, sprites.MODEL, LATE, variant, recipe=recipe).save(folder)
-    unfinished.unlink()
+    shutil.rmtree(unfinished)
     return images
 
 
@@ -220,17 +221,17 @@ def direction(z: jax.Array, vector: jax.Array) -> jax.Array:
 # ------------------------------------------------------------------------------------- pages
 
 
+def caption(subject: Subject, title: str = "", *, layer: str = "", units: str = "") -> html.Caption:
+    """What is written on every page of a photograph."""
+    return html.Caption(title, subject.alt, subject.credit, layer=layer, units=units)
+
+
 def dictionary(subject: Subject) -> dict[str, html.Page]:
     """Semantic dictionaries of both layers."""
     layers = {EARLY: subject.inside.early, LATE: subject.inside.late}
     return {
         f"Semantic dictionary, {layer}": report.dictionary_page(
-            subject.view,
-            z,
-            subject.sprites[layer],
-            layer=layer,
-            alt=subject.alt,
-            credit=subject.credit,
+            z, subject.view, subject.sprites[layer], caption(subject, layer=layer)
         )
         for layer, z in layers.items()
     }
@@ -240,14 +241,11 @@ def channels(subject: Subject) -> dict[str, html.Page]:
     """Channel attribution between the two classes, by three methods."""
     first, second = subject.classes
     page = report.channel_page(
-        subject.view,
         subject.inside.channels,
+        subject.view,
         subject.sprites[LATE],
-        layer=LATE,
-        classes=(f"for {first}", f"for {second}"),
-        title=f"Why “{first}” rather than “{second}”?",
-        alt=subject.alt,
-        credit=subject.credit,
+        (f"for {first}", f"for {second}"),
+        caption(subject, f"Why “{first}” rather than “{second}”?", layer=LATE),
     )
     return {"Channel attribution": page}
 
@@ -256,12 +254,10 @@ def maps(subject: Subject) -> dict[str, html.Page]:
     """Where the most probable class is, by three methods at the late layer."""
     first = subject.classes[0]
     page = html.attribution_maps(
-        subject.view,
         subject.inside.methods,
+        subject.view,
         classes=(f"for {first}", f"against {first}"),
-        alt=subject.alt,
-        credit=subject.credit,
-        title=f"Where {LATE} sees “{first}”",
+        caption=caption(subject, f"Where {LATE} sees “{first}”"),
     )
     return {"Attribution maps": page}
 
@@ -269,45 +265,46 @@ def maps(subject: Subject) -> dict[str, html.Page]:
 def spatial(subject: Subject) -> dict[str, html.Page]:
     """Which positions speak for each class, and what positions draw on layer to layer."""
     page = html.spatial_attribution(
-        subject.view,
         subject.inside.links,
+        subject.view,
         outputs=dict(zip(subject.classes, subject.inside.positions, strict=True)),
         layers=(LATE, LAST),
-        alt=subject.alt,
-        credit=subject.credit,
-        title=f"Where “{subject.classes[0]}” comes from",
+        caption=caption(subject, f"Where “{subject.classes[0]}” comes from"),
     )
     return {"Spatial attribution": page}
 
 
 def groups(subject: Subject) -> dict[str, html.Page]:
-    """The neurons of the late layer in six groups, each with its icon and its attributions.
+    """The neurons of the late layer in six groups, each with its sprite and its attributions.
 
     What is factorised is the positive part of the activations; what negative ones add to a score
     is in none of the groups.
     """
-    found = visualise.neuron_groups(jnp.maximum(subject.inside.late, 0), NUM_GROUPS)
+    found = visualise.neuron_groups(
+        jnp.maximum(subject.inside.late, 0), NUM_GROUPS, key=jax.random.key(0)
+    )
     steps = subject.options.tile_steps
-    draw = sprites.draw(LATE, ICON_SIZE, steps, direction)
+    draw = sprites.draw(LATE, GROUP_SIZE, steps, direction)
 
-    def icons(file: Path) -> np.ndarray:
+    def drawn(store: Path) -> np.ndarray:
         return visualise.sprites(
-            draw, subject.model, found.channels, key=jax.random.key(0), file=file
+            draw, subject.model, found.channels, key=jax.random.key(0), store=store
         )
 
-    recipe = {"size": ICON_SIZE, "steps": steps, "groups": NUM_GROUPS}
+    recipe = {"size": GROUP_SIZE, "steps": steps, "groups": NUM_GROUPS}
     positive = 100 * np.mean(subject.inside.late > 0)
     effects = np.einsum("khw,kc,nhwc->nk", *found, subject.inside.gradients)
     page = html.neuron_groups(
-        subject.view,
         found.positions,
-        kept(subject, "group", recipe, icons),
+        subject.view,
+        kept(subject, "group", recipe, drawn),
         attributions=dict(zip(subject.classes, effects, strict=True)),
-        alt=subject.alt,
-        credit=subject.credit,
-        layer=f"{LATE} (its positive activations, {positive:.0f} % of all)",
-        units=UNITS,
-        title=f"{LATE} in {NUM_GROUPS} groups of neurons",
+        caption=caption(
+            subject,
+            f"{LATE} in {NUM_GROUPS} groups of neurons",
+            layer=f"{LATE} (its positive activations, {positive:.0f} % of all)",
+            units=UNITS,
+        ),
     )
     return {"Neuron groups": page}
 
@@ -317,7 +314,7 @@ def grid(subject: Subject) -> dict[str, html.Page]:
     z, steps = subject.inside.late, subject.options.tile_steps
     draw = sprites.draw(LATE, TILE_SIZE, steps, direction)
 
-    def tiles(file: Path) -> np.ndarray:
+    def tiles(store: Path) -> np.ndarray:
         title = f"activation grid of {subject.photo.name}"
         with subject.stages.counted(title, z.shape[0] * z.shape[1]) as progress:
             found = visualise.activation_tiles(
@@ -325,21 +322,18 @@ def grid(subject: Subject) -> dict[str, html.Page]:
                 subject.model,
                 jnp.asarray(z),
                 key=jax.random.key(0),
-                file=file,
+                store=store,
                 progress=progress,
             )
         return found.reshape(-1, *found.shape[2:])
 
     found = kept(subject, "position", {"size": TILE_SIZE, "steps": steps}, tiles)
     page = html.activation_grid(
-        subject.view,
         z,
+        subject.view,
         found.reshape(*z.shape[:2], *found.shape[1:]),
         subject.sprites[LATE],
-        alt=subject.alt,
-        credit=subject.credit,
-        layer=LATE,
-        title=f"The picture as {LATE} sees it",
+        caption=caption(subject, f"The picture as {LATE} sees it", layer=LATE),
     )
     return {"Activation grid": page}
 
@@ -568,7 +562,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--labelled", action="store_true", help="twenty photographs of foolbox in their place")
     add("--pages", nargs="+", metavar="KIND", help=f"of {', '.join([*PAGES, TOKENS])}")
     add("--sprite-steps", type=int, default=sprites.STEPS, help="of a sprite; %(default)s")
-    add("--tile-steps", type=int, default=TILE_STEPS, help="of icons and tiles; %(default)s")
+    add("--tile-steps", type=int, default=TILE_STEPS, help="of groups and tiles; %(default)s")
     add("--sprites", type=Path, default=Path("out") / "sprites", help="registry; %(default)s")
     add("--out", type=Path, default=Path("out") / "gallery", help="%(default)s")
     options = parser.parse_args(arguments)

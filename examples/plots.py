@@ -312,7 +312,7 @@ def draw_table(patients: Patients, i: int, left: Axes, right: Axes) -> None:
     units, names = "points", patients.names
     found, values = patients.attributions, patients.measurements
     title = "Why this patient? Progression of diabetes"
-    plot.bars(found[i], values[i], names, k=7, units=units, title=title, ax=left)
+    plot.features(found[i], values[i], names, k=7, units=units, title=title, ax=left)
     plot.summary(found, values, names, k=7, units=units, title="All 442 patients", ax=right)
 
 

@@ -1,6 +1,7 @@
 """What `explain_photo` found, as pictures and as one self-contained page."""
 
 import base64
+import dataclasses
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -214,7 +215,7 @@ def _of_layer(e: Explanation) -> list[Picture]:
                 values,
                 SHOWN_CHANNELS,
                 classes=e.sides,
-                pictures=_places_of_channels(e) if has_map else None,
+                sprites=_places_of_channels(e) if has_map else None,
                 units=_UNITS,
                 ax=_axes(8.0 if has_map else 4.0),
             ),
@@ -341,50 +342,36 @@ def shown_channels(activation: np.ndarray, channels: Mapping[str, np.ndarray]) -
 
 
 def dictionary_page(
-    view: np.ndarray,
     activation: np.ndarray,
+    view: np.ndarray,
     sprites: Mapping[int, np.ndarray],
-    *,
-    layer: str,
-    alt: str,
-    credit: str = "",
+    caption: html.Caption,
 ) -> html.Page:
     """The semantic dictionary of a layer, of `(h, w, C)` activations."""
     return html.semantic_dictionary(
-        view,
         activation,
+        view,
         sprites,
         k=min(STRONGEST_CHANNELS, activation.shape[-1]),
-        alt=alt,
-        credit=credit,
-        layer=layer,
-        title=f"What {layer} sees",
+        caption=dataclasses.replace(caption, title=f"What {caption.layer} sees"),
     )
 
 
 def channel_page(
-    view: np.ndarray,
     channels: Mapping[str, np.ndarray],
+    view: np.ndarray,
     sprites: Mapping[int, np.ndarray],
-    *,
-    layer: str,
     classes: tuple[str, str],
-    title: str,
-    alt: str,
-    credit: str = "",
+    caption: html.Caption,
 ) -> html.Page:
     """Channel attributions of a layer, a column for each method."""
     return html.channel_attribution(
         channels,
+        view,
         sprites,
         k=CHANNELS_A_SIDE,
-        image=view,
-        alt=alt,
-        credit=credit,
         classes=classes,
-        layer=layer,
-        units=_UNITS,
-        title=title,
+        caption=dataclasses.replace(caption, units=_UNITS),
     )
 
 
@@ -395,13 +382,11 @@ def pages(e: Explanation) -> list[Linked]:
         Linked(
             "channel_attribution.html",
             channel_page(
-                e.view,
                 e.channels,
+                e.view,
                 e.sprites,
-                layer=layer,
-                classes=e.sides,
-                title=e.question,
-                alt=alt,
+                e.sides,
+                html.Caption(e.question, alt, layer=layer),
             ),
             f"Which channels of {layer} speak {e.sides[0]} and which {e.sides[1]}: all of them, by "
             "three methods side by side, the strongest as pictures of what they look for.",
@@ -412,7 +397,7 @@ def pages(e: Explanation) -> list[Linked]:
         most = np.argsort(-e.activation.max(axis=(0, 1)), kind="stable")
         dictionary = Linked(
             "semantic_dictionary.html",
-            dictionary_page(e.view, e.activation, e.sprites, layer=layer, alt=alt),
+            dictionary_page(e.activation, e.view, e.sprites, html.Caption(alt=alt, layer=layer)),
             f"Point at the photograph: the strongest channels of {layer} there, as pictures of "
             "what they look for.",
             _preview(e, most),

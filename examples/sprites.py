@@ -12,6 +12,7 @@ goes on where it stopped.
 import argparse
 import functools
 import json
+import shutil
 import sys
 import time
 import zlib
@@ -108,14 +109,14 @@ def spritemap(
     file.parent.mkdir(parents=True, exist_ok=True)
     # Of these channels only: a call for others begins anew.
     which = zlib.crc32(json.dumps([layer, recipe, missing]).encode())
-    unfinished = file.parent / f"unfinished-{which:08x}.npz"
+    unfinished = file.parent / f"unfinished-{which:08x}.zarr"
     images = visualise.sprites(
         draw(layer, size, steps),
         model,
         jnp.asarray(missing),
         key=jax.random.key(recipe["seed"]),
         batch_size=BATCH_SIZE if jax.default_backend() == "cpu" else ACCELERATOR_BATCH_SIZE,
-        file=unfinished,
+        store=unfinished,
         progress=progress,
     )
     tiles = dict(zip(missing, images, strict=True))
@@ -126,7 +127,7 @@ def spritemap(
         np.stack([tiles[unit] for unit in units]), MODEL, layer, units=units, recipe=recipe
     )
     made.save(folder)
-    unfinished.unlink()
+    shutil.rmtree(unfinished)
     return made
 
 

@@ -1,12 +1,12 @@
 """Attributed texts as they are shown: visible tokens, rows of numbers, colours behind letters."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ..text import Spelling, Text
-from ._arrays import Floats, real_array, scale_limit
+from ._inputs import Floats, printable, real_array, scale_limit, stacked
 
 
 class Piece(NamedTuple):
@@ -22,7 +22,7 @@ _VISIBLE = {i: chr(0x2400 + i) for i in range(32)} | {127: "␡", 10: "↵\n", 1
 
 def pieces(text: Text, spelling: Spelling) -> list[Piece]:
     """The tokens of a text as they are shown. Nothing is invisible: a token of spaces is `␣`."""
-    spelled = [str(piece) for piece in spelling(list(text.tokens))]
+    spelled = [printable(str(piece)) for piece in spelling(list(text.tokens))]
     if len(spelled) != len(text.tokens):
         raise ValueError(
             f"`spelling` must give one string a token; got {len(spelled)} for {len(text.tokens)}."
@@ -39,7 +39,7 @@ def pieces(text: Text, spelling: Spelling) -> list[Piece]:
 
 def token_rows(text: Text) -> Floats:
     """The attribution of a text as `(K, L)`."""
-    array = real_array("attribution", text.attribution)
+    array = real_array("attribution", stacked("attribution", text.attribution))
     if array.ndim not in (1, 2) or array.shape[-1] != len(text.tokens):
         raise ValueError(
             "`attribution` must hold one number a token, (L,), or a row of them for each class, "
@@ -49,12 +49,33 @@ def token_rows(text: Text) -> Floats:
     return np.atleast_2d(array)
 
 
-def scale_of_texts(texts: Sequence[Text], limit: float | None) -> float:
-    """Where the colours of all `texts` end; 1 where everything is zero."""
+def checked_text(name: str, text: Text) -> Text:
+    """`text`, provided that it is one, with classes that can be printed."""
+    if not isinstance(text, Text):
+        raise TypeError(
+            f"`{name}` must be an `attrax.text.Text(tokens, attribution)`; got a "
+            f"{type(text).__name__}."
+        )
+    truth, prediction = (
+        None if known is None else printable(str(known)) for known in (text.truth, text.prediction)
+    )
+    return text._replace(truth=truth, prediction=prediction)
+
+
+def checked_texts(texts: Sequence[Text]) -> list[Text]:
+    """`texts` as a list of at least one."""
     if isinstance(texts, Text):
         raise TypeError("`texts` must be a sequence of `Text`; got one `Text`. Put it in a list.")
-    if not texts:
+    if isinstance(texts, Mapping) or not isinstance(texts, Iterable):
+        raise TypeError(f"`texts` must be a sequence of `Text`; got a {type(texts).__name__}.")
+    found = [checked_text(f"texts[{i}]", text) for i, text in enumerate(texts)]
+    if not found:
         raise ValueError("`texts` must hold at least one `Text`; got none.")
+    return found
+
+
+def scale_of_texts(texts: Sequence[Text], limit: float | None) -> float:
+    """Where the colours of all `texts` end; 1 where everything is zero."""
     largest = np.array([np.abs(token_rows(text)).max() for text in texts])
     return scale_limit(largest, 100.0, limit) or 1.0
 
@@ -63,7 +84,7 @@ def class_names(classes: Sequence[str] | None, n: int) -> list[str]:
     """The names of `n` rows; a single row needs none."""
     if classes is None:
         return [""] if n == 1 else [str(i) for i in range(n)]
-    names = [str(name) for name in classes]
+    names = [printable(str(name)) for name in classes]
     if isinstance(classes, str) or len(names) != n:
         raise ValueError(
             f"`classes` must name every row of `attribution`; got {classes!r} for {n} rows."

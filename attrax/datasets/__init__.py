@@ -3,22 +3,24 @@
     def method(model, x, y):
         return attrax.integrated_gradients(lambda x: attrax.scores.logit(y)(model(x)), x)
 
-    batches = datasets.batched((xs, ys), 64)
-    results = datasets.explain(method, model, batches, store="out/digits.zarr")
-    results.arrays["value"][1234].read().result()
+    batches = datasets.batches((xs, ys), 64)
+    explain = jax.vmap(method, in_axes=(None, 0, 0))  # `method(model, x, y)` is of one example
+    results = datasets.explain(explain, model, batches, store="out/digits.zarr")
+    results["value"][1234]
 
-`explain` maps a method of one example over any iterable of batches: one program, compiled once.
-What it has finished is on disk, in a Zarr store. The same call after a stop of any kind goes on
-where it was, and the store is then the one of a run that was never stopped. `open` reads a store,
-also one that is still being written; so does anything that reads Zarr version 3.
+`explain` runs a method over any iterable of batches: one program, compiled once. What it has
+finished is on disk, in a Zarr store. The same call after a stop of any kind goes on where it was,
+and the store is then that of a run that was never stopped. `open` reads a store, also one that is
+still being written; so does anything that reads Zarr version 3.
 
-`batched` makes batches of a reader of single examples; one that cannot be read is reported, and the
+`batches` makes batches of a reader of single examples; one that cannot be read is reported, and the
 rest goes on. `Batch` is for iterables that bring labels or other arrays to be stored beside the
 attributions, or that know themselves what they could not read.
 """
 
 from ._batches import Batch as Batch
-from ._batches import batched as batched
+from ._batches import batches as batches
 from ._explain import explain as explain
 from ._store import Results as Results
+from ._store import Stored as Stored
 from ._store import open as open

@@ -32,7 +32,7 @@ class Batch:
     unreadable: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
 
-def batched(
+def batches(
     items: Any, batch_size: int, *, beside: Mapping[str, Any] | None = None
 ) -> Sequence[Batch]:
     """Batches of a reader of single examples, each read when it is needed.
@@ -58,8 +58,8 @@ def batched(
             reading, when no example can be read.
 
     Example:
-        >>> batches = batched((np.arange(6.0).reshape(3, 2), np.array([7, 8, 9])), 2)
-        >>> len(batches), batches[1].inputs
+        >>> found = batches((np.arange(6.0).reshape(3, 2), np.array([7, 8, 9])), 2)
+        >>> len(found), found[1].inputs
         (2, (array([[4., 5.]]), array([9])))
     """
     beside = dict(beside or {})
@@ -69,10 +69,10 @@ def batched(
             "`items` and `beside` must have one length, of 1 or more; got lengths "
             f"{sorted(lengths)}."
         )
-    return _Batched(items, beside, max(lengths), _checks.count(batch_size, "batch_size"))
+    return _Batches(items, beside, max(lengths), _checks.count(batch_size, "batch_size"))
 
 
-class _Batched(Sequence[Batch]):
+class _Batches(Sequence[Batch]):
     def __init__(self, items: Any, beside: dict[str, Any], length: int, size: int):
         self._items, self._beside, self._length, self._size = items, beside, length, size
         self._filler: PyTree = None  # the first example that can be read
@@ -160,7 +160,7 @@ class Source:
             raise TypeError(
                 "`batches` must be an iterable of batches; got one "
                 f"{type(batches).__name__}. Arrays are made into batches by "
-                "`datasets.batched(arrays, batch_size)`."
+                "`datasets.batches(arrays, batch_size)`."
             )
         by_number = hasattr(batches, "__getitem__") and hasattr(batches, "__len__")
         self._batches: Any = batches if by_number else iter(batches)

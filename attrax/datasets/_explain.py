@@ -4,6 +4,7 @@ import collections
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,6 @@ def explain(
     store: str | Path,
     key: Array | None = None,
     sharding: jax.sharding.Sharding | None = None,
-    owns_batch: bool = False,
     metadata: Mapping[str, Any] | None = None,
     verify: bool = True,
     prefetch: int = 2,
@@ -47,40 +47,43 @@ def explain(
 ) -> Results:
     """The results of `method` for every example of a dataset, in a Zarr store.
 
-    `results[i] = method(model, *example_i)`, with `key=fold_in(key, i)` where there is a key
+    `results[first : first + size] = method(model, *batch)`, for every batch
 
-    One program explains a batch. It is compiled once; a last batch that is smaller is filled up by
-    repeating an example, and the results of that are dropped. While one batch is computed, others
-    are read and written.
+    The method takes a whole batch. One of a single example is mapped over it by JAX:
+    `jax.vmap(method, in_axes=(None, 0, 0))` for a model, an example and its label. With `key` it is
+    called with `key=` too: a key for each example, `fold_in(key, i)` for example i.
+
+    One program explains a batch, compiled once. A last batch that is smaller is filled up by
+    repeating its last example, and the results of that are dropped. While one batch is computed,
+    others are read and written.
 
     A batch is finished when it is on disk, and finished batches survive whatever stops the run: a
     kill, a full disk, an exception of `batches`. The same call again goes on with the first batch
-    that is not. On the same machine and versions the store is then, byte for byte, that of a run
-    that nothing stopped. A store of another method, model, key, data, or of other versions of JAX
-    and attrax is refused, and left as it is.
+    that is not finished. On the same machine and versions the store is then, byte for byte, that of
+    a run that nothing stopped. A store of another method, model, key, data, or of other versions of
+    JAX and attrax is refused, and left as it is.
 
     What goes wrong with one example is reported with its index, in `Results.not_finite` and
-    `Results.unreadable`, and the rest goes on. The same call later reads again what it could not.
+    `Results.unreadable`, and the rest goes on. The next call tries again to read what it could not.
 
     Under `jax.distributed` every process makes the same call, on a file system that all share.
     Batch n belongs to process n modulo their number: no process waits for another, and each returns
     when its own batches are finished.
 
     Args:
-        method: `method(model, *inputs)` or `method(model, *inputs, key=key)`, of one example; it
-            returns any pytree of arrays: an array, an `attrax.Estimate`, a dict.
+        method: `method(model, *inputs)` or `method(model, *inputs, key=keys)`, of a whole batch; it
+            returns any pytree of arrays with the leading axis of examples: an array, an
+            `attrax.Estimate`, a dict.
         model: any pytree, such as an `attrax.Model`. Weights that `method` closes over instead
             become constants of the program.
         batches: any iterable of pytrees of arrays with a leading axis of examples, the same for all
             batches but the last; or of `Batch`. Iterating gives the same batches each time. A
-            sequence, such as `batched(...)` or a Grain `MapDataset`, is read by number; an iterator
+            sequence, such as `batches(...)` or a Grain `MapDataset`, is read by number; an iterator
             from the front.
         store: path of the store.
         key: a key of `jax.random`. The key of an example depends on its index only.
         sharding: of the leading axis, over devices of this process; None is one device. Arrays of
             the model that are not on those devices are copied to all of them, and so is `key`.
-        owns_batch: `method` takes a whole batch, and keys with a leading axis, as
-            `attrax.certified_integrated_gradients` does.
         metadata: a dict of anything that JSON can hold, kept in the store: names of classes or
             files.
         verify: read finished batches, too, and compare their hashes with those in the store. False
@@ -96,24 +99,82 @@ def explain(
     Raises:
         TypeError: when `batches` is an array, or holds texts or objects.
         ValueError: when there is no batch; when batches differ in structure, shapes, dtypes, or in
-            size before the last one; when the size does not suit `sharding`; when a result of a
-            method that owns a batch has no leading axis; when names collide; when JSON cannot hold
+            size before the last one; when the size does not suit `sharding`; when a result of
+            `method` does not have the leading axis; when names collide; when JSON cannot hold
             `metadata`; when the store is another one.
         OSError: when the store cannot be written. What is finished is kept.
 
     Example:
         >>> import attrax, tempfile
-        >>> method = lambda w, x, y: attrax.gradient_times_input(lambda x: x[y] * w, x)
+        >>> def method(w, x, y):  # of one example
+        ...     return attrax.gradient_times_input(lambda x: x[y] * w, x)
         >>> xs, ys = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), np.array([0, 1, 1])
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     batches = attrax.datasets.batched((xs, ys), 2)
-        ...     results = explain(method, 10.0, batches, store=f"{folder}/example.zarr")
-        ...     np.asarray(results.arrays["value"]).tolist()
+        ...     results = explain(
+        ...         jax.vmap(method, in_axes=(None, 0, 0)), 10.0,
+        ...         attrax.datasets.batches((xs, ys), 2), store=f"{folder}/example.zarr")
+        ...     results["value"][:].tolist()
         [[10.0, 0.0], [0.0, 40.0], [0.0, 60.0]]
     """
+    prefetch = _checks.count(prefetch, "prefetch", least=0)
+    planned = plan(
+        method, model, batches, store, key=key, sharding=sharding, metadata=metadata, verify=verify
+    )
+    with bar(progress, planned.left) as advance:
+        run(planned, prefetch, advance)
+    return open(store)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, decided before anything is computed.
+
+    Attributes:
+        source: the batches.
+        store: where the results go.
+        compute: from a batch to its results, by name; compiled at the first.
+        verify: whether finished batches are read, too.
+    """
+
+    source: Source
+    store: Store
+    compute: Callable[[Rows], dict[str, Array]]
+    verify: bool
+
+    def is_own(self, number: int) -> bool:
+        """Whether a batch belongs to this process."""
+        return number % jax.process_count() == jax.process_index()
+
+    def is_wanted(self, number: int) -> bool:
+        """Whether a batch is to be read."""
+        return self.is_own(number) and (
+            self.verify or number not in self.store.finished or self.store.has_unreadable(number)
+        )
+
+    @property
+    def left(self) -> int | None:
+        """Examples that are not finished, in whole batches; None where nobody knows."""
+        count = self.source.count
+        if count is None:
+            return None
+        mine = [number for number in range(count) if self.is_own(number)]
+        return self.source.size * sum(number not in self.store.finished for number in mine)
+
+
+def plan(
+    method: Callable[..., PyTree],
+    model: PyTree,
+    batches: Iterable[PyTree | Batch],
+    store: str | Path,
+    *,
+    key: Array | None = None,
+    sharding: jax.sharding.Sharding | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    verify: bool = True,
+) -> Plan:
+    """What `explain` will do; makes the store, or refuses the one that is there."""
     source = Source(batches)
     _check_sharding(sharding, source.size)
-    prefetch = _checks.count(prefetch, "prefetch", least=0)
     place = functools.partial(jax.device_put, device=sharding)
     model, key = _on_the_devices((model, key), sharding)
 
@@ -122,8 +183,7 @@ def explain(
         return model, place(rows.inputs), place(indices), key
 
     # Lowering is a trace; what it gives is compared with the store before anything is compiled.
-    program = functools.partial(_batch, method, owns_batch)
-    lowered = jax.jit(program, out_shardings=sharding).lower(*arguments(source.first))
+    lowered = _lowered(method, sharding, arguments(source.first))
     kinds = _kinds(lowered.out_info, source.size)
     beside = {name: Kind(v.shape[1:], v.dtype) for name, v in source.first.beside.items()}
     check_names([*kinds, *beside])
@@ -136,43 +196,38 @@ def explain(
         jax.process_index(),
     )
     kept.expect(source.count)
-    finished = frozenset(kept.finished)
-
-    def own(number: int) -> bool:
-        return number % jax.process_count() == jax.process_index()
-
-    def wanted(number: int) -> bool:
-        return own(number) and (verify or number not in finished or kept.has_unreadable(number))
-
     compiled = functools.cache(lowered.compile)
 
     def compute(rows: Rows) -> dict[str, Array]:
         outputs = compiled()(*arguments(rows))
         return dict(zip(kinds, jax.tree.leaves(outputs), strict=True))
 
-    todo = None
-    if source.count is not None:
-        todo = source.size * sum(own(n) and n not in finished for n in range(source.count))
-    with (
-        contextlib.closing(prefetched(source.rows(wanted), prefetch)) as batches_read,
-        bar(progress, todo) as advance,
-    ):
-        _go_through(batches_read, compute, kept, advance)
+    return Plan(source, kept, compute, verify)
+
+
+def run(plan: Plan, prefetch: int, advance: Callable[[int], None], *, ahead: int = 2) -> None:
+    """Carry out a plan; `advance(examples)` is called whenever a batch is finished.
+
+    While `ahead` batches are written, as many more are computed; with 0 a batch is on disk before
+    the next one is computed.
+    """
+    source, store = plan.source, plan.store
+    with contextlib.closing(prefetched(source.rows(plan.is_wanted), prefetch)) as batches:
+        _go_through(batches, plan.compute, store, _Queue(store, advance, ahead))
     assert source.count is not None
-    kept.expect(source.count)
-    if own(0):
-        kept.end(source.count)
-    return open(store)
+    store.expect(source.count)
+    if plan.is_own(0):
+        store.end(source.count)
 
 
 def _go_through(
     batches: Iterator[Rows],
     compute: Callable[[Rows], dict[str, Array]],
     store: Store,
-    advance: Callable[[int], None],
+    queue: "_Queue",
 ) -> None:
     """Compute and write what is not finished. Batches before one that raises are finished first."""
-    queue, finished = _Queue(store, advance), frozenset(store.finished)
+    finished = frozenset(store.finished)
     while True:
         try:
             rows = next(batches, None)
@@ -193,27 +248,27 @@ def _go_through(
 class _Queue:
     """Batches on their way to disk: one is computed while others are written."""
 
-    def __init__(self, store: Store, advance: Callable[[int], None]):
-        self._store, self._advance = store, advance
+    def __init__(self, store: Store, advance: Callable[[int], None], ahead: int):
+        self._store, self._advance, self._ahead = store, advance, ahead
         self._computed: collections.deque[tuple[Rows, dict[str, Array]]] = collections.deque()
         self._written: collections.deque[tuple[Rows, np.ndarray, list[Any]]] = collections.deque()
 
     def add(self, rows: Rows, outputs: dict[str, Array]) -> None:
         self._computed.append((rows, outputs))
-        self._settle(2)
+        self._settle(self._ahead)
 
     def flush(self) -> None:
         self._settle(0)
 
-    def _settle(self, most: int) -> None:
-        """Bring batches on until at most `most` are computed and as many are written."""
-        while len(self._computed) > most:
+    def _settle(self, left: int) -> None:
+        """Bring batches on until at most `left` are computed and as many are written."""
+        while len(self._computed) > left:
             rows, outputs = self._computed.popleft()
             values, status = _values(rows, outputs)
             with self._resumable(rows.number):
                 futures = self._store.write(rows.first, values)
             self._written.append((rows, status, futures))
-        while len(self._written) > most:
+        while len(self._written) > left:
             rows, status, futures = self._written.popleft()
             with self._resumable(rows.number):
                 for future in futures:
@@ -232,20 +287,29 @@ class _Queue:
             ) from error
 
 
+def _lowered(
+    method: Callable[..., PyTree], sharding: jax.sharding.Sharding | None, arguments: Any
+) -> jax.stages.Lowered:
+    """The program of one batch, traced."""
+    program = functools.partial(_batch, method)
+    try:
+        return jax.jit(program, out_shardings=sharding).lower(*arguments)
+    except Exception as error:
+        error.add_note(
+            "`method` is given a whole batch. Map one of a single example over it: "
+            "`jax.vmap(method, in_axes=(None, 0, ...))`."
+        )
+        raise
+
+
 def _batch(
-    method: Callable[..., PyTree],
-    owns_batch: bool,
-    model: PyTree,
-    inputs: PyTree,
-    indices: Array,
-    key: Array | None,
+    method: Callable[..., PyTree], model: PyTree, inputs: PyTree, indices: Array, key: Array | None
 ) -> PyTree:
     """What is compiled: the results of one batch."""
     parts = tuple(inputs) if type(inputs) in (tuple, list) else (inputs,)
-    keys = {} if key is None else {"key": jax.vmap(jax.random.fold_in, (None, 0))(key, indices)}
-    if owns_batch:
-        return method(model, *parts, **keys)
-    return jax.vmap(lambda parts, keys: method(model, *parts, **keys))(parts, keys)
+    if key is None:
+        return method(model, *parts)
+    return method(model, *parts, key=jax.vmap(jax.random.fold_in, (None, 0))(key, indices))
 
 
 def _values(rows: Rows, outputs: dict[str, Array]) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -271,8 +335,9 @@ def _kinds(out_info: PyTree, size: int) -> dict[str, Kind]:
         name = jax.tree_util.keystr(path, simple=True, separator="/") or "value"
         if info.shape[:1] != (size,):
             raise ValueError(
-                f"A method that owns a batch must return arrays with its leading axis, {size}; "
-                f"{name!r} has shape {info.shape}."
+                f"`method` must return arrays with the leading axis of a batch, {size}; "
+                f"{name!r} has shape {info.shape}. Map one of a single example over the batch: "
+                "`jax.vmap(method, in_axes=(None, 0, ...))`."
             )
         if name in kinds:
             raise ValueError(f"Names of results must differ; {name!r} occurs twice.")

@@ -1,6 +1,6 @@
 """Pages of attributions: one HTML file each, that opens anywhere and asks for nothing else.
 
-    page = attrax.html.semantic_dictionary(image, activation, sprites)
+    page = attrax.html.semantic_dictionary(activation, image, sprites)
     page.save("dictionary.html")
 
 Every function returns a `Page`, with its `html` and `save`; in a notebook the last line of a cell
@@ -22,6 +22,7 @@ Pages of many pictures lie in files beside a `gallery`, which leads to them.
 
 from ._activation_grid import activation_grid as activation_grid
 from ._attribution_maps import attribution_maps as attribution_maps
+from ._caption import Caption as Caption
 from ._channel_attribution import channel_attribution as channel_attribution
 from ._features import features as features
 from ._gallery import Item as Item

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._show._inputs import Sprites, image_array, one_array
+from ._caption import PLAIN, Caption
 from ._page import (
     Page,
-    Pictures,
     compressed,
     packed,
     percent,
@@ -20,22 +21,18 @@ from ._page import (
 
 # What all tiles together may take of a page, in bytes, before they are compressed further.
 _ROOM = 1_000_000
+_TITLE = "The picture as the layer sees it"
 
 
 def activation_grid(
-    image: ArrayLike,
     activation: ArrayLike,
+    image: ArrayLike,
     tiles: ArrayLike,
-    sprites: Pictures | None = None,
+    sprites: Sprites | None = None,
     *,
     k: int = 4,
-    alt: str = "The picture that is explained",
-    credit: str = "",
     names: Sequence[str] | None = None,
-    word: str = "channel",
-    layer: str = "",
-    units: str = "",
-    title: str = "The picture as the layer sees it",
+    caption: Caption = PLAIN,
 ) -> Page:
     """The picture redrawn, a tile a position; point at one to see it large, with its channels.
 
@@ -48,21 +45,16 @@ def activation_grid(
         z = attrax.capture(model, x, at="block5")
         draw = visualise.sprite("block5", prepare=prepare, objective=visualise.cosine_direction)
         tiles = visualise.activation_tiles(draw, model, z, key=key)
-        page = attrax.html.activation_grid(image, z, tiles)
+        page = attrax.html.activation_grid(z, image, tiles)
 
     Args:
-        image: `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
         activation: `(h, w, N)`; the grid of `h` by `w` positions covers the image.
+        image: `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
         tiles: a picture a position, `(h, w, th, tw, 3)`, or with 1 channel; in [0, 1] or uint8.
         sprites: what each channel looks for: `(N, h, w, 3)`, or a mapping from channel to picture.
         k: how many channels are shown.
-        alt: what the image shows, for those who do not see it.
-        credit: whose picture it is, written below it.
-        names: of the channels; `word` and their numbers where not given.
-        word: what the last axis is made of: "channel", "direction", "group".
-        layer: its name.
-        units: what activations are measured in.
-        title: of the page.
+        names: of the channels; the word of the caption and their numbers where not given.
+        caption: what is written on the page; its word says what the last axis is made of.
 
     Returns:
         The page.
@@ -75,16 +67,17 @@ def activation_grid(
     Example:
         >>> activation = np.zeros((2, 3, 4))
         >>> activation[1, 2, 3] = 5.0
-        >>> page = activation_grid(np.zeros((20, 30)), activation, np.zeros((2, 3, 8, 8, 3)), k=1)
+        >>> page = activation_grid(activation, np.zeros((20, 30)), np.zeros((2, 3, 8, 8, 3)), k=1)
         >>> 'row <span id="row">2</span>, column <span id="column">3</span>' in page.html
         True
 
     References:
         Olah et al. (2018), doi:10.23915/distill.00010, "What Does the Network See?".
     """
-    data = strongest(activation, sprites, k, names, word)
+    picture, texts = image_array("image", image), caption.on_page(_TITLE)
+    values, data = strongest(activation, picture, sprites, k, names, texts["word"])
     rows, columns = data["rows"], data["columns"]
-    values, pictures = np.asarray(activation, np.float64), np.asarray(tiles)
+    pictures = one_array("tiles", tiles)
     if pictures.ndim != 5 or pictures.shape[:2] != (rows, columns):
         raise ValueError(
             f"`tiles` must hold one picture a position, ({rows}, {columns}, th, tw, 3); got "
@@ -98,8 +91,6 @@ def activation_grid(
     row, column = (int(i) for i in np.unravel_index(strengths.argmax(), (rows, columns)))
     return render(
         "activation_grid",
-        title=title,
-        credit=credit,
         scripts=("common.js", "activation_grid.js"),
         data={
             **data,
@@ -108,10 +99,10 @@ def activation_grid(
             "largest": largest,
             "shares": packed(shares),
         },
-        picture=photograph(image, alt),
+        picture=photograph(picture, caption.alt),
         mosaic={
             "url": compressed({"tiles": joined}, _ROOM)[0],
-            "alt": f"{alt}, redrawn in {rows} × {columns} tiles",
+            "alt": f"{caption.alt}, redrawn in {rows} × {columns} tiles",
             "width": columns * width,
             "height": rows * height,
         },
@@ -119,7 +110,5 @@ def activation_grid(
         strength=largest,
         share=percent(float(shares[row, column])),
         **shown_at(values, data, row, column),
-        word=word,
-        layer=layer,
-        units=units,
+        **texts,
     )

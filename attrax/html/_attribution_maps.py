@@ -5,20 +5,18 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._show._arrays import real_array, scale_limit
+from .._show._inputs import alike, entries_of, image_array, map_array, scale_limit
+from ._caption import PLAIN, Caption
 from ._page import Page, packed, photograph, render, total
 
 
 def attribution_maps(
-    image: ArrayLike,
     attributions: Mapping[str, ArrayLike],
+    image: ArrayLike,
     *,
     percentile: float = 99.0,
     classes: tuple[str, str] = ("for the class", "against it"),
-    alt: str = "The picture that is explained",
-    credit: str = "",
-    units: str = "",
-    title: str = "Which parts of the picture speak for it",
+    caption: Caption = PLAIN,
 ) -> Page:
     """The picture once a method or class, under its attribution; point at one to read all of them.
 
@@ -28,15 +26,12 @@ def attribution_maps(
     positions. It begins at the largest `|m|` of the first map.
 
     Args:
-        image: `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
         attributions: title to `(h, w, C)` or `(h, w)`, all of one height and width; the grid of `h`
             by `w` positions covers the image.
+        image: `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
         percentile: where the colours end; 100 clips nothing.
         classes: what blue (positive) and what red (negative) speaks for.
-        alt: what the image shows, for those who do not see it.
-        credit: whose picture it is, written below it.
-        units: what attributions are measured in, such as "logit".
-        title: of the page.
+        caption: what is written on the page.
 
     Returns:
         The page.
@@ -47,24 +42,22 @@ def attribution_maps(
             an image outside [0, 1], `percentile` outside (0, 100].
 
     Example:
-        >>> page = attribution_maps(np.zeros((20, 30)), {"Gradient": [[0.0, 1.0, -3.0]]})
+        >>> page = attribution_maps({"Gradient": [[0.0, 1.0, -3.0]]}, np.zeros((20, 30)))
         >>> "sum −2.00" in page.html
         True
     """
-    if not attributions:
-        raise ValueError("`attributions` must hold at least one title and its values.")
-    maps = {name: _map(name, value) for name, value in attributions.items()}
-    shapes = {name: values.shape for name, values in maps.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"`attributions` must have one height and width; got {shapes}.")
+    picture = image_array("image", image)
+    maps = {
+        name: map_array(f"attributions[{name!r}]", value, picture).sum(axis=-1)
+        for name, value in entries_of("attributions", attributions).items()
+    }
+    alike("attributions", maps)
     first = next(iter(maps.values()))
     rows, columns = first.shape
     start = [int(i) for i in np.unravel_index(np.abs(first).argmax(), first.shape)]
     scales = {name: scale_limit(np.abs(m), percentile) or 1.0 for name, m in maps.items()}
     return render(
         "attribution_maps",
-        title=title,
-        credit=credit,
         scripts=("common.js", "attribution_maps.js"),
         data={
             "rows": rows,
@@ -72,7 +65,7 @@ def attribution_maps(
             "start": start,
             "maps": [{"scale": scales[name], **packed(m)} for name, m in maps.items()],
         },
-        picture=photograph(image, alt),
+        picture=photograph(picture, caption.alt),
         maps=[
             {
                 "name": name,
@@ -86,14 +79,5 @@ def attribution_maps(
         start=start,
         rows=rows,
         columns=columns,
-        units=units,
+        **caption.on_page("Which parts of the picture speak for it"),
     )
-
-
-def _map(name: str, value: ArrayLike) -> np.ndarray:
-    array = real_array(f"attributions[{name!r}]", value)
-    if array.ndim not in (2, 3):
-        raise ValueError(
-            f"`attributions[{name!r}]` must have shape (h, w, C) or (h, w); got {array.shape}."
-        )
-    return array if array.ndim == 2 else array.sum(axis=-1)

@@ -1,14 +1,15 @@
 """Channel attributions as a page: the distribution, and the strongest channels as sprites."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from .._show._arrays import channel_values
+from .._show._inputs import Floats, Sprites, columns_of, image_array
+from ._caption import PLAIN, Caption
 from ._page import (
     Page,
-    Pictures,
     names_of,
     photograph,
     render,
@@ -20,18 +21,13 @@ from ._page import (
 
 def channel_attribution(
     attributions: Mapping[str, ArrayLike],
-    sprites: Pictures | None = None,
+    image: ArrayLike | None = None,
+    sprites: Sprites | None = None,
     *,
     k: int = 6,
-    image: ArrayLike | None = None,
-    alt: str = "The picture that is explained",
-    credit: str = "",
     classes: tuple[str, str] = ("for the class", "against it"),
     names: Sequence[str] | None = None,
-    word: str = "channel",
-    layer: str = "",
-    units: str = "",
-    title: str = "Which channels speak for it",
+    caption: Caption = PLAIN,
 ) -> Page:
     """The channels of a layer by attribution, in a column for each method.
 
@@ -44,18 +40,13 @@ def channel_attribution(
     Args:
         attributions: title to `(N,)` values, one a channel, as `attrax.channels` gives them; such
             as `{"Linear": ..., "Path integrated": ..., "Stochastic path": ...}`.
+        image: what is explained, `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
         sprites: what each channel looks for: `(N, h, w, 3)`, or a mapping from channel to picture.
         k: channels a side.
-        image: what is explained, `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
-        alt: what `image` shows, for those who do not see it.
-        credit: whose picture it is, written below it.
         classes: what blue (positive) and what red (negative) speaks for, such as
             `("for castle", "for tram")`.
-        names: of the channels; `word` and their numbers where not given.
-        word: what values belong to: "channel", "direction", "group".
-        layer: its name.
-        units: what attributions are measured in, such as "logit".
-        title: of the page.
+        names: of the channels; the word of the caption and their numbers where not given.
+        caption: what is written on the page; its word says what values belong to.
 
     Returns:
         The page.
@@ -73,65 +64,74 @@ def channel_attribution(
     References:
         Olah et al. (2018), doi:10.23915/distill.00010, "How Important Are Channels?".
     """
-    columns = {
-        name: channel_values(values, f"attributions[{name!r}]")
-        for name, values in attributions.items()
-    }
-    if not columns:
-        raise ValueError("`attributions` must hold at least one title and its values.")
-    shapes = {name: values.shape for name, values in columns.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"`attributions` must all have the same shape; got {shapes}.")
+    columns = columns_of("attributions", attributions)
     if k < 1:
         raise ValueError(f"`k` must be at least 1; got {k}.")
     n = len(next(iter(columns.values())))
+    texts = caption.on_page("Which channels speak for it")
+    called = names_of(names, n, texts["word"])
     limit = max(float(np.abs(values).max()) for values in columns.values()) or 1.0
-    called = names_of(names, n, word)
-    methods, data = [], []
-    for name, values in columns.items():
-        order = np.argsort(-values, kind="stable")
-        ordered = values[order]
-        rows = [(int(channel), float(values[channel])) for channel in order]
-        both = [rows[:k], rows[-k:]] if 2 * k < n else [[r for r in rows if r[1] >= 0]]
-        if 2 * k >= n:
-            both.append([row for row in rows if row[1] < 0])
-        methods.append(
-            {
-                "name": name,
-                "sum": total(values),
-                "first": f"{called[order[0]]}: {signed(ordered[0])}",
-                "up": _outline(np.maximum(ordered, 0.0), limit),
-                "down": _outline(np.minimum(ordered, 0.0), limit),
-                "positive": int((values > 0).sum()),
-                "negative": int((values < 0).sum()),
-                "sides": [side for side in both if side],
-                "left_out": n > 2 * k,
-                "shown": 2 * k,
-            }
-        )
-        data.append({"order": order.tolist(), "values": [float(f"{v:.4g}") for v in ordered]})
-    shown = sorted({c for method in methods for side in method["sides"] for c, _ in side})
+    orders = {name: np.argsort(-values, kind="stable") for name, values in columns.items()}
+    methods = [
+        _method(name, values, orders[name], called, k, limit) for name, values in columns.items()
+    ]
+    shown = sorted({i for method in methods for side in method["sides"] for i, _ in side})
+    picture = None if image is None else photograph(image_array("image", image), caption.alt)
     return render(
         "channel_attribution",
-        title=title,
-        credit=credit,
         scripts=("common.js", "channel_attribution.js"),
-        data={"methods": data, "names": called},
+        data={
+            "methods": [
+                {
+                    "order": orders[name].tolist(),
+                    "values": [float(f"{value:.4g}") for value in values[orders[name]]],
+                }
+                for name, values in columns.items()
+            ],
+            "names": called,
+        },
         methods=methods,
         count=n,
         called=called,
         short=called if names is not None else [str(i) for i in range(n)],
         sprites=sprite_urls(sprites, n, shown),
-        picture=None if image is None else photograph(image, alt),
+        picture=picture,
         classes=classes,
-        word=word,
-        layer=layer,
-        units=units,
         limit=limit,
+        **texts,
     )
 
 
-def _outline(values: np.ndarray, limit: float) -> str:
+def _method(
+    name: str,
+    values: Floats,
+    order: NDArray[np.intp],
+    called: Sequence[str],
+    k: int,
+    limit: float,
+) -> dict[str, Any]:
+    """The column of one method, as the template draws it."""
+    rows = [(int(channel), float(values[channel])) for channel in order]
+    if 2 * k < len(rows):
+        sides = [rows[:k], rows[-k:]]
+    else:
+        sides = [[row for row in rows if row[1] >= 0], [row for row in rows if row[1] < 0]]
+    ordered = values[order]
+    return {
+        "name": name,
+        "sum": total(values),
+        "first": f"{called[order[0]]}: {signed(ordered[0])}",
+        "up": _outline(np.maximum(ordered, 0.0), limit),
+        "down": _outline(np.minimum(ordered, 0.0), limit),
+        "positive": int((values > 0).sum()),
+        "negative": int((values < 0).sum()),
+        "sides": [side for side in sides if side],
+        "left_out": len(rows) > 2 * k,
+        "shown": 2 * k,
+    }
+
+
+def _outline(values: Floats, limit: float) -> str:
     """The bars as one path in a box `(N, 200)`, zero at 100."""
     heights = 100.0 - 97.0 * values / limit
     steps = "".join(f"V{height:.2f}h1" for height in heights)

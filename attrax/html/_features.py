@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._show._arrays import real_array, written
+from .._show._inputs import Floats, alike, entries_of, record, shaped
 from ._page import Page, names_of, percent, render, room_for, total
 
 
@@ -51,30 +51,22 @@ def features(
         [True, True, True, True, True]
     """
     columns = {
-        name: real_array(f"attributions[{name!r}]", values) for name, values in attributions.items()
+        name: shaped(f"attributions[{name!r}]", values, 1, "(N,), one value a feature")
+        for name, values in entries_of("attributions", attributions).items()
     }
-    if not columns:
-        raise ValueError("`attributions` must hold at least one title and its values.")
-    shapes = {name: values.shape for name, values in columns.items()}
-    if len(set(shapes.values())) > 1 or any(len(shape) != 1 for shape in shapes.values()):
-        raise ValueError(
-            f"`attributions` must all have the same shape, (N,), one value a feature; got {shapes}."
-        )
+    alike("attributions", columns)
     if k < 1:
         raise ValueError(f"`k` must be at least 1; got {k}.")
     table = np.stack(list(columns.values()))
     n = table.shape[1]
     called = names_of(names, n, "feature")
-    record = [None] * n
-    if x is not None:
-        entries = np.asarray(x, object)
-        if entries.shape != (n,):
-            raise ValueError(f"`x` must hold one value a feature, ({n},); got {entries.shape}.")
-        record = [written("x", value) for value in entries]
+    entries = [None] * n if x is None else record(x, n)
     order = np.argsort(-np.abs(table).max(axis=0), kind="stable")
     # A single feature that is left over is shown by itself.
     shown, others = (order, order[:0]) if n <= k + 1 else (order[:k], order[k:])
-    rows = [(called[i], record[i], table[:, i]) for i in shown]
+    rows: list[tuple[str, str | None, Floats]] = [
+        (called[i], entries[i], table[:, i]) for i in shown
+    ]
     if len(others):
         left_over = np.array([total(column) for column in table[:, others]])
         rows.append((f"{len(others)} others", None, left_over))

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from numpy.typing import ArrayLike
 
+from .._show._inputs import image_array
 from ._page import Page, photograph, render
 
 _THUMBNAIL = 320
@@ -56,20 +57,27 @@ def gallery(items: Sequence[Item], *, title: str = "Gallery", text: str = "") ->
         >>> 'href="coffee/block%202.html"' in page.html
         True
     """
+    if not isinstance(items, Sequence):
+        raise TypeError(f"`items` must be a sequence of `Item`; got a {type(items).__name__}.")
     if not items:
         raise ValueError("`items` must hold at least one picture.")
+    wrong = [type(item).__name__ for item in items if not isinstance(item, Item)]
+    if wrong:
+        raise TypeError(f"`items` must hold `attrax.html.Item(image, links)`; got a {wrong[0]}.")
     return render(
         "gallery",
         title=title,
         text=text,
         items=[
             {
-                "picture": photograph(item.image, item.alt, _THUMBNAIL),
+                "picture": photograph(
+                    image_array(f"items[{i}].image", item.image), item.alt, _THUMBNAIL
+                ),
                 "title": item.title,
                 "text": item.text,
                 "links": {name: _address(file) for name, file in item.links.items()},
             }
-            for item in items
+            for i, item in enumerate(items)
         ],
     )
 

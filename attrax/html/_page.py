@@ -14,10 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._show._arrays import image_array, real_array
-
-Pictures = ArrayLike | Mapping[int, ArrayLike]
-"""A picture for each channel, or for some: `(N, h, w, C)`, or a mapping from channel to picture."""
+from .._show._inputs import (
+    Floats,
+    Sprites,
+    chosen_sprites,
+    image_array,
+    one_array,
+    printable,
+    refuse_channels_first,
+    shaped,
+)
 
 _FOLDER = Path(__file__).parent / "templates"
 
@@ -96,8 +102,7 @@ def render(
         data=data,
         **values,
     )
-    # Half a surrogate pair, as tokenizers of bytes can leave it, is no character.
-    return Page(title, document.encode("utf-8", "replace").decode("utf-8"))
+    return Page(printable(title), printable(document))
 
 
 @functools.cache
@@ -174,7 +179,7 @@ def picture_url(name: str, picture: ArrayLike, *, quality: int = 90) -> str:
     # Comes with matplotlib. WebP, because hundreds of sprites as PNG would be too much for a page.
     from PIL import Image
 
-    array = np.asarray(picture)
+    array = one_array(name, picture)
     if array.ndim == 3 and array.shape[-1] == 4:
         colours = image_array(name, array[..., :3])
         opacity = image_array(name, array[..., 3])
@@ -186,33 +191,21 @@ def picture_url(name: str, picture: ArrayLike, *, quality: int = 90) -> str:
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
-def photograph(image: ArrayLike, alt: str, longest: int = _LONGEST) -> dict[str, Any]:
+def photograph(image: Floats, alt: str, longest: int = _LONGEST) -> dict[str, Any]:
     """What the macro `photograph` draws: at most `longest` pixels along the longer side."""
     from PIL import Image
 
-    picture = Image.fromarray(np.rint(255.0 * image_array("image", image)).astype(np.uint8))
+    picture = Image.fromarray(np.rint(255.0 * image).astype(np.uint8))
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     url = picture_url("image", np.asarray(picture))
     return {"url": url, "alt": alt, "width": picture.width, "height": picture.height}
 
 
-def sprite_urls(
-    sprites: Pictures | None, n: int, shown: list[int], *, name: str = "sprites"
-) -> dict[int, str]:
-    """The sprites of the units that are shown, where there are any; `name` is that of errors."""
-    if sprites is None:
-        return {}
-    if not isinstance(sprites, Mapping):
-        shape = np.shape(sprites)
-        if len(shape) != 4 or shape[0] != n:
-            raise ValueError(
-                f"`{name}` must hold one picture for each, (N, h, w, 3), or map numbers to "
-                f"pictures; got {shape} for {n}."
-            )
-        sprites = dict(enumerate(np.asarray(sprites)))
-    found = {f"{name}[{c}]": sprites[c] for c in shown if c in sprites}
-    urls = compressed(found, _ROOM)
-    return dict(zip((c for c in shown if c in sprites), urls, strict=True))
+def sprite_urls(sprites: Sprites | None, n: int, shown: Iterable[int]) -> dict[int, str]:
+    """The sprites of the units that are shown, where there are any, as URLs."""
+    found = chosen_sprites(sprites, n, shown)
+    urls = compressed({f"sprites[{unit}]": sprite for unit, sprite in found.items()}, _ROOM)
+    return dict(zip(found, urls, strict=True))
 
 
 def compressed(pictures: Mapping[str, ArrayLike], room: int) -> list[str]:
@@ -231,13 +224,19 @@ def compressed(pictures: Mapping[str, ArrayLike], room: int) -> list[str]:
 
 
 def strongest(
-    activation: ArrayLike, sprites: Pictures | None, k: int, names: Any, word: str
-) -> dict[str, Any]:
-    """The `k` strongest units at every position: what `strongest` in `common.js` reads.
+    activation: ArrayLike,
+    image: Floats,
+    sprites: Sprites | None,
+    k: int,
+    names: Any,
+    word: str,
+) -> tuple[Floats, dict[str, Any]]:
+    """The activation, and its `k` strongest units at every position for `strongest` in `common.js`.
 
-    The sprites of no other unit travel along.
+    Only the sprites of those units are in it.
     """
-    values = positions_array("activation", activation, 3, "(h, w, N)")
+    values = shaped("activation", activation, 3, "(h, w, N)")
+    refuse_channels_first("activation", values, image)
     rows, columns, n = values.shape
     if not 1 <= k <= n:
         raise ValueError(f"`k` must lie in [1, {n}], the number of {word}s; got {k}.")
@@ -246,7 +245,7 @@ def strongest(
     found = np.take_along_axis(values, top, axis=-1)
     called = names_of(names, n, word)
     shown = np.unique(top).tolist()
-    return {
+    return values, {
         "rows": rows,
         "columns": columns,
         "k": k,
@@ -258,13 +257,11 @@ def strongest(
     }
 
 
-def shown_at(
-    activation: ArrayLike, data: Mapping[str, Any], row: int, column: int
-) -> dict[str, Any]:
+def shown_at(activation: Floats, data: Mapping[str, Any], row: int, column: int) -> dict[str, Any]:
     """What a template draws of `strongest` at first: one position, with its values as they are."""
     k = data["k"]
     first = (row * data["columns"] + column) * k
-    here = np.asarray(activation)[row, column]
+    here = activation[row, column]
     return {
         "entries": [(i, float(here[i])) for i in data["units"][first : first + k]],
         "start": (row, column),
@@ -272,19 +269,11 @@ def shown_at(
     }
 
 
-def positions_array(name: str, value: ArrayLike, ndim: int, shape: str) -> np.ndarray:
-    """`value` as a finite float64 array with `ndim` axes; `shape` says which."""
-    array = real_array(name, value)
-    if array.ndim != ndim:
-        raise ValueError(f"`{name}` must have shape {shape}; got {array.shape}.")
-    return array
-
-
 def names_of(names: Any, n: int, word: str) -> list[str]:
     """A name for each of `n` things: `names`, or `word` and a number."""
     if names is None:
         return [f"{word} {i}" for i in range(n)]
-    found = [str(name) for name in names]
+    found = [printable(str(name)) for name in names]
     if isinstance(names, str) or len(found) != n:
         raise ValueError(f"`names` must hold {n} names, one for each {word}; got {names!r}.")
     return found

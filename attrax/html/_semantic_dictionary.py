@@ -5,22 +5,19 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._page import Page, Pictures, photograph, render, shown_at, strongest
+from .._show._inputs import Sprites, image_array
+from ._caption import PLAIN, Caption
+from ._page import Page, photograph, render, shown_at, strongest
 
 
 def semantic_dictionary(
-    image: ArrayLike,
     activation: ArrayLike,
-    sprites: Pictures | None = None,
+    image: ArrayLike,
+    sprites: Sprites | None = None,
     *,
     k: int = 4,
-    alt: str = "The picture that is explained",
-    credit: str = "",
     names: Sequence[str] | None = None,
-    word: str = "channel",
-    layer: str = "",
-    units: str = "",
-    title: str = "What the layer sees",
+    caption: Caption = PLAIN,
 ) -> Page:
     """The picture; point at a position, and the `k` strongest channels there are shown as sprites.
 
@@ -35,17 +32,12 @@ def semantic_dictionary(
     group.
 
     Args:
-        image: `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
         activation: `(h, w, N)`; the grid of `h` by `w` positions covers the image.
+        image: `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
         sprites: what each channel looks for: `(N, h, w, 3)`, or a mapping from channel to picture.
         k: how many channels are shown.
-        alt: what the image shows, for those who do not see it.
-        credit: whose picture it is, written below it.
-        names: of the channels; `word` and their numbers where not given.
-        word: what the last axis is made of: "channel", "direction", "group".
-        layer: its name.
-        units: what activations are measured in.
-        title: of the page.
+        names: of the channels; the word of the caption and their numbers where not given.
+        caption: what is written on the page; its word says what the last axis is made of.
 
     Returns:
         The page.
@@ -58,26 +50,22 @@ def semantic_dictionary(
     Example:
         >>> activation = np.zeros((2, 3, 4))
         >>> activation[1, 2, 3] = 5.0
-        >>> page = semantic_dictionary(np.zeros((20, 30)), activation, k=1)
+        >>> page = semantic_dictionary(activation, np.zeros((20, 30)), k=1)
         >>> 'row <span id="row">2</span>, column <span id="column">3</span>' in page.html
         True
 
     References:
         Olah et al. (2018), doi:10.23915/distill.00010, "Making Sense of Hidden Layers".
     """
-    data = strongest(activation, sprites, k, names, word)
-    values = np.asarray(activation, np.float64)
+    picture, texts = image_array("image", image), caption.on_page("What the layer sees")
+    values, data = strongest(activation, picture, sprites, k, names, texts["word"])
     peaks = values.max(axis=-1)
     row, column = (int(i) for i in np.unravel_index(peaks.argmax(), peaks.shape))
     return render(
         "semantic_dictionary",
-        title=title,
-        credit=credit,
         scripts=("common.js", "semantic_dictionary.js"),
         data={**data, "start": [row, column]},
-        picture=photograph(image, alt),
+        picture=photograph(picture, caption.alt),
         **shown_at(values, data, row, column),
-        word=word,
-        layer=layer,
-        units=units,
+        **texts,
     )

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .._show._text import blend, class_names, pieces, readable, scale_of_texts, token_rows
+from .._show._text import (
+    blend,
+    checked_texts,
+    class_names,
+    pieces,
+    readable,
+    scale_of_texts,
+    token_rows,
+)
 from ..text import Spelling, Text, words
 from ._page import Page, render, total
 
@@ -55,6 +63,7 @@ def tokens(
         >>> "&lt;b&gt;bad&lt;/b&gt;" in page.html
         True
     """
+    texts = checked_texts(texts)
     scale = scale_of_texts(texts, limit)
     shown = []
     for text in texts:
@@ -121,9 +130,8 @@ def plain_tokens(
         >>> print(plain_tokens([Text(["not", "good"], [-0.5, 0.25], "bad", "good")]))
         bad->good not[-0.5] good[+0.25]
     """
-    scale_of_texts(texts, None)
     lines = []
-    for text in texts:
+    for text in checked_texts(texts):
         known = text.truth is not None or text.prediction is not None
         head = f"{_or_unknown(text.truth)}->{_or_unknown(text.prediction)}" if known else ""
         values, split = token_rows(text), pieces(text, spelling)

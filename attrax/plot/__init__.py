@@ -21,7 +21,7 @@ from ._channel_bars import channel_ranking as channel_ranking
 from ._convergence import Convergence as Convergence
 from ._convergence import convergence as convergence
 from ._curves import curves as curves
-from ._features import bars as bars
+from ._features import features as features
 from ._features import summary as summary
 from ._maps import heatmap as heatmap
 from ._maps import mask as mask

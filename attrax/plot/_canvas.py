@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend import Legend
 from matplotlib.transforms import BboxTransformTo, ScaledTranslation, blended_transform_factory
 
-from .._show._arrays import Floats
+from .._show._inputs import Floats, printable
 
 POSITIVE = "#2166ac"
 NEGATIVE = "#b2182b"
@@ -61,7 +61,7 @@ def picture_axes(ax: Axes | None, values: Floats) -> Axes:
 def draw_image(ax: Axes, image: Floats, title: str) -> None:
     """An image of [0, 1], grey where it has no channels, without ticks."""
     ax.imshow(image, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
-    ax.set_title(title)
+    ax.set_title(printable(title))
     _frame(ax)
 
 
@@ -80,7 +80,7 @@ def draw_map(
 
     The bar has an arrow at an end where values are clipped. `high = 0` says that all is zero.
     """
-    ax.set_title(title)
+    ax.set_title(printable(title))
     if high == 0.0:
         ax.imshow(values, cmap=SIGNED, vmin=-1.0, vmax=1.0)  # white
         note(ax, "all zero")
@@ -143,7 +143,7 @@ def as_written(legend: Legend) -> None:
 
 def with_units(label: str, units: str) -> str:
     """`label (units)`, or `label` where `units` is empty."""
-    return f"{label} ({units})" if units else label
+    return printable(f"{label} ({units})" if units else label)
 
 
 def _frame(ax: Axes) -> None:

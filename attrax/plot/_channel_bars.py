@@ -9,7 +9,16 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import ArrayLike
 
-from .._show._arrays import Floats, channel_values, image_array, scale_limit
+from .._show._inputs import (
+    Floats,
+    Sprites,
+    channel_values,
+    chosen_sprites,
+    columns_of,
+    image_array,
+    printable,
+    scale_limit,
+)
 from ._canvas import (
     NEGATIVE,
     POSITIVE,
@@ -20,8 +29,6 @@ from ._canvas import (
     with_units,
 )
 from ._rows import Row, draw_rows, sign_legend
-
-Pictures = ArrayLike | Mapping[int, ArrayLike]
 
 
 def channel_distribution(
@@ -57,7 +64,7 @@ def channel_distribution(
         >>> [bars.get_data().values.tolist() for bars in ax.patches]
         [[3.0, 1.0, 0.0], [0.0, 0.0, -2.0]]
     """
-    values = np.sort(channel_values(channel_attribution))[::-1]
+    values = np.sort(channel_values("channel_attribution", channel_attribution))[::-1]
     high = scale_limit(np.abs(values), 100.0, limit)
     ax = new_axes(6.4, 3.2) if ax is None else ax
     # One outline a sign, not one rectangle a channel: thousands of channels draw at once, without
@@ -75,7 +82,7 @@ def channel_distribution(
     ax.set_xlabel("rank of the channel")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel(with_units("attribution", units))
-    ax.set_title(title)
+    ax.set_title(printable(title))
     ax.spines[["top", "right"]].set_visible(False)
     as_written(ax.legend(handles=sign_legend(classes), loc="upper right", frameon=False))
     return ax
@@ -87,7 +94,7 @@ def channel_ranking(
     *,
     limit: float | None = None,
     classes: tuple[str, str] | None = None,
-    pictures: Pictures | None = None,
+    sprites: Sprites | None = None,
     units: str = "",
     title: str = "Most positive and most negative channels",
     ax: Axes | None = None,
@@ -105,7 +112,7 @@ def channel_ranking(
         limit: the horizontal axis is scaled to this value, so that several pictures can be
             compared; to the largest drawn value where not given.
         classes: names of the class that blue (positive) and that red (negative) speaks for.
-        pictures: a picture a channel, drawn beside its bar: `(C, h, w, 3)`, or a mapping from
+        sprites: a picture a channel, drawn beside its bar: `(C, h, w, 3)`, or a mapping from
             channel to `(h, w, 3)` that holds what there is; in [0, 1] or uint8.
         units: what attributions are measured in, such as "logit".
         title: title of the picture.
@@ -122,14 +129,17 @@ def channel_ranking(
         >>> [label.get_text() for label in ax.get_yticklabels()]
         ['2', '...', '1']
     """
-    values = channel_values(channel_attribution)
+    values = channel_values("channel_attribution", channel_attribution)
     if k < 1:
         raise ValueError(f"`k` must be at least 1; got {k}.")
     order = [int(channel) for channel in np.argsort(-values, kind="stable")]
     # The gap between the two sides is a row of its own.
     rows = order if 2 * k >= len(order) else [*order[:k], None, *order[-k:]]
     shown = {channel: float(values[channel]) for channel in rows if channel is not None}
-    crops = _pictures(pictures, len(values), list(shown))
+    crops = {
+        channel: image_array(f"sprites[{channel}]", sprite)
+        for channel, sprite in chosen_sprites(sprites, len(values), shown).items()
+    }
     if ax is None:
         ax = new_axes(6.4, max(len(rows), 2) * (0.7 if crops else 0.32) + 1.1)
     heights = draw_rows(
@@ -143,7 +153,7 @@ def channel_ranking(
             _draw_picture(ax, crops[channel], height)
     ax.set_ylabel("channel")
     ax.set_xlabel(with_units("attribution", units))
-    ax.set_title(title)
+    ax.set_title(printable(title))
     return ax
 
 
@@ -152,7 +162,7 @@ def channel_comparison(
     k: int = 5,
     *,
     classes: tuple[str, str] | None = None,
-    pictures: Pictures | None = None,
+    sprites: Sprites | None = None,
     units: str = "",
 ) -> Figure:
     """Draws several channel attributions of one layer side by side, on one scale.
@@ -165,7 +175,7 @@ def channel_comparison(
             ..., "Stochastic path": ...}`.
         k: channels a side.
         classes: names of the class that blue (positive) and that red (negative) speaks for.
-        pictures: as in `channel_ranking`.
+        sprites: as in `channel_ranking`.
         units: what attributions are measured in, such as "logit".
 
     Returns:
@@ -174,17 +184,9 @@ def channel_comparison(
     Raises:
         ValueError: on values of different lengths, none at all, and as in `channel_ranking`.
     """
-    columns = {
-        title: channel_values(values, f"channel_attributions[{title!r}]")
-        for title, values in channel_attributions.items()
-    }
-    if not columns:
-        raise ValueError("`channel_attributions` must hold at least one title and its values.")
-    shapes = {title: values.shape for title, values in columns.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"`channel_attributions` must all have the same shape; got {shapes}.")
+    columns = columns_of("channel_attributions", channel_attributions)
     limit = max(float(np.abs(values).max()) for values in columns.values()) or None
-    row = 0.7 if pictures is not None else 0.3
+    row = 0.7 if sprites is not None else 0.3
     ranking = (2 * k + 1) * row + 1.1
     figure = new_figure(4.2 * len(columns), 2.4 + ranking + 0.4)
     axes = figure.subplots(
@@ -193,25 +195,10 @@ def channel_comparison(
     for (title, values), top, bottom in zip(columns.items(), axes[0], axes[1], strict=True):
         channel_distribution(values, limit=limit, units=units, title=title, ax=top)
         top.get_legend().remove()  # one for the whole figure instead
-        channel_ranking(values, k, limit=limit, pictures=pictures, units=units, title="", ax=bottom)
+        channel_ranking(values, k, limit=limit, sprites=sprites, units=units, title="", ax=bottom)
     handles = sign_legend(classes)
     as_written(figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False))
     return figure
-
-
-def _pictures(pictures: Pictures | None, n: int, shown: list[int]) -> dict[int, Floats]:
-    """The pictures of the channels that are shown."""
-    if pictures is None:
-        return {}
-    if not isinstance(pictures, Mapping):
-        shape = np.shape(pictures)
-        if len(shape) != 4 or shape[0] != n:
-            raise ValueError(
-                "`pictures` must hold one picture a channel, (C, h, w, 3), or map channels to "
-                f"pictures; got {shape} against ({n},) channels."
-            )
-        pictures = dict(enumerate(np.asarray(pictures)))
-    return {c: image_array(f"pictures[{c}]", pictures[c]) for c in shown if c in pictures}
 
 
 def _draw_picture(ax: Axes, picture: Floats, height: float) -> None:

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import ArrayLike
 
-from .._show._arrays import Floats, real_array
+from .._show._inputs import Floats, entries_of, printable, real_array, shaped
 from ._canvas import NAMED, as_written, new_axes, note
 
 
@@ -84,9 +84,8 @@ def convergence(
         >>> ax.lines[0].get_ydata().tolist()
         [0.25, 0.0625, 0.015625, 0.00390625]
     """
-    tables = {str(name): _checked(name, run) for name, run in runs.items()}
-    if not tables:
-        raise ValueError("`runs` must hold at least one name and its `Convergence`.")
+    given = entries_of("runs", runs, "its `Convergence`")
+    tables = {name: _checked(name, run) for name, run in given.items()}
     if tolerance is not None and not 0.0 < tolerance < float("inf"):
         raise ValueError(f"`tolerance` must be positive and finite; got {tolerance}.")
     ax = new_axes(6.4, 4.4) if ax is None else ax
@@ -120,7 +119,7 @@ def convergence(
     ax.set_xlim(places[0] / 1.2, places[-1] * 1.2)
     ax.set_xlabel("evaluations")
     ax.set_ylabel("relative to the attribution")
-    ax.set_title(title)
+    ax.set_title(printable(title))
     ax.grid(color="0.9", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
@@ -156,14 +155,18 @@ def _draw(ax: Axes, places: Floats, values: Floats, colour: str, kind: str) -> N
 
 def _checked(name: str, run: Convergence) -> dict[str, Floats]:
     """The fields that are given, as arrays."""
-    run = Convergence(*run)
+    if not isinstance(run, Convergence):
+        raise TypeError(
+            f"`runs[{name!r}]` must be a `Convergence(evaluations, error, estimate, gap)`; got a "
+            f"{type(run).__name__}."
+        )
     table = {
         field: real_array(f"runs[{name!r}].{field}", values)
         for field, values in run._asdict().items()
         if values is not None
     }
-    places = table["evaluations"]
-    if places.ndim != 1 or places[0] <= 0.0 or (np.diff(places) <= 0.0).any():
+    places = shaped(f"runs[{name!r}].evaluations", table["evaluations"], 1, "(L,)")
+    if places[0] <= 0.0 or (np.diff(places) <= 0.0).any():
         raise ValueError(
             f"`runs[{name!r}].evaluations` must be positive and ascend; got {places.tolist()}."
         )

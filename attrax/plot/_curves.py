@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
-from .._show._arrays import Floats, real_array
+from .._show._inputs import Floats, entries_of, printable, real_array, stacked
 from ._canvas import DASHES, NAMED, as_written, new_axes, with_units
 
 
@@ -53,9 +53,8 @@ def curves(
         >>> [text.get_text() for text in ax.get_legend().get_texts()]
         ['by size: area 0.6 ± 0.1', 'by chance: area 0.5']
     """
-    tables = {str(name): _table(name, values) for name, values in methods.items()}
-    if not tables:
-        raise ValueError("`methods` must hold at least one name and its curves.")
+    given = entries_of("methods", methods, "its curves")
+    tables = {name: _table(name, values) for name, values in given.items()}
     ax = new_axes(6.4, 4.0) if ax is None else ax
     handles, _ = ax.get_legend_handles_labels()
     # Dashes go round in fours and colours in sevens: 28 lines are told apart.
@@ -71,9 +70,9 @@ def curves(
         handles += ax.plot(places, mean, color=colour, ls=dash, lw=1.8, label=label)
     ax.set_xlim(0.0, 1.0)
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
-    ax.set_xlabel(features)
+    ax.set_xlabel(printable(features))
     ax.set_ylabel(with_units(score, units))
-    ax.set_title(title)
+    ax.set_title(printable(title))
     ax.grid(color="0.9", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
@@ -93,7 +92,8 @@ def _standard_error(values: Floats) -> Floats:
 
 def _table(name: str, values: ArrayLike) -> Floats:
     """Curves as `(n, points)`."""
-    table = real_array(f"methods[{name!r}]", values)
+    argument = f"methods[{name!r}]"
+    table = real_array(argument, stacked(argument, values))
     if table.ndim not in (1, 2) or table.shape[-1] < 2:
         raise ValueError(
             f"`methods[{name!r}]` must be (n, points) or (points,), of at least two points; "

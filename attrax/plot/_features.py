@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from numpy.typing import ArrayLike, NDArray
 
-from .._show._arrays import Floats, real_array, written
+from .._show._inputs import Floats, printable, real_array, record, stacked
 from ._canvas import (
     NEGATIVE,
     POSITIVE,
@@ -27,7 +27,7 @@ _SIGNS = ListedColormap([NEGATIVE, POSITIVE]).with_extremes(bad=_NEUTRAL)
 _OTHERS = ListedColormap([_NEUTRAL])
 
 
-def bars(
+def features(
     attribution: ArrayLike,
     x: Sequence[object] | ArrayLike | None = None,
     names: Sequence[str] | None = None,
@@ -67,7 +67,7 @@ def bars(
         ValueError: on shapes that do not fit, values that are not finite, options out of range.
 
     Example:
-        >>> ax = bars([0.5, -3.0, 0.25, 1.0], ["no", 61, 0.1, 2.5], list("abcd"), k=2)
+        >>> ax = features([0.5, -3.0, 0.25, 1.0], ["no", 61, 0.1, 2.5], list("abcd"), k=2)
         >>> [label.get_text() for label in ax.get_yticklabels()]
         ['b = 61', 'd = 2.5', '2 others']
         >>> [text.get_text() for text in ax.texts]
@@ -81,13 +81,8 @@ def bars(
         )
     called = _names(names, len(values))
     if x is not None:
-        entries = np.asarray(x, object)
-        if entries.shape != values.shape:
-            raise ValueError(
-                "`x` must hold one number or text a feature; "
-                f"got {entries.shape} against {values.shape}."
-            )
-        called = [f"{name} = {written('x', v)}" for name, v in zip(called, entries, strict=True)]
+        entries = record(x, len(values))
+        called = [f"{name} = {entry}" for name, entry in zip(called, entries, strict=True)]
     shown, others = _split(np.abs(values), k)
     rows = [Row(called[i], float(values[i])) for i in shown]
     if len(others):
@@ -95,7 +90,7 @@ def bars(
     ax = new_axes(6.4, max(len(rows), 2) * 0.32 + 1.1) if ax is None else ax
     draw_rows(ax, rows, limit, classes)
     ax.set_xlabel(with_units("attribution", units))
-    ax.set_title(title)
+    ax.set_title(printable(title))
     return ax
 
 
@@ -150,14 +145,14 @@ def summary(
         Lundberg et al. (2020), doi:10.1038/s42256-019-0138-9, the summary plot; there piles are
         shuffled, and the mean magnitudes are another picture.
     """
-    values = real_array("attributions", attributions)
+    values = real_array("attributions", stacked("attributions", attributions))
     if values.ndim != 2:
         raise ValueError(
             f"`attributions` must be (n, N), examples by features; got {values.shape}. "
-            "`plot.bars` draws one example."
+            "`plot.features` draws one example."
         )
     called = _names(names, values.shape[1])
-    table = None if xs is None else real_array("xs", xs)
+    table = None if xs is None else real_array("xs", stacked("xs", xs))
     if table is not None and table.shape != values.shape:
         raise ValueError(
             "`xs` must hold the value of every attribution; "
@@ -197,7 +192,7 @@ def summary(
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.set_xlabel(with_units("attribution", units))
-    ax.set_title(title)
+    ax.set_title(printable(title))
     if means:
         _draw_means(ax, [float(np.abs(row).mean()) for row in rows], heights, units)
     if table is not None:
@@ -241,7 +236,7 @@ def _names(names: Sequence[str] | None, n: int) -> list[str]:
         return [str(i) for i in range(n)]
     if isinstance(names, str) or len(names) != n:
         raise ValueError(f"`names` must name each of the {n} features; got {names!r}.")
-    return [str(name) for name in names]
+    return [printable(str(name)) for name in names]
 
 
 def _colours(row: Floats, values: Floats | None) -> tuple[Floats, Colormap]:

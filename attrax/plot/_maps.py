@@ -5,12 +5,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from numpy.typing import ArrayLike
 
-from .._show._arrays import (
-    attribution_array,
+from .._show._arrays import mask_array
+from .._show._inputs import (
     check_fraction,
     check_same_pixels,
     image_array,
-    mask_array,
+    map_array,
     scale_limit,
 )
 from ._canvas import (
@@ -62,7 +62,7 @@ def heatmap(
         >>> heatmap([[0.0, -2.0], [1.0, 0.0]], percentile=100).images[0].get_clim()
         (0.0, 2.0)
     """
-    values = np.abs(attribution_array(attribution)).sum(axis=-1)
+    values = np.abs(map_array("attribution", attribution)).sum(axis=-1)
     high = scale_limit(values, percentile, limit)
     ax = picture_axes(ax, values)
     label = with_units("|attribution|", units)
@@ -106,7 +106,7 @@ def signed(
         >>> signed([[0.0, -2.0], [1.0, 0.0]], percentile=100).images[0].get_clim()
         (-2.0, 2.0)
     """
-    values = attribution_array(attribution).sum(axis=-1)
+    values = map_array("attribution", attribution).sum(axis=-1)
     high = scale_limit(np.abs(values), percentile, limit)
     ax = picture_axes(ax, values)
     label = with_units("attribution", units)
@@ -149,7 +149,8 @@ def overlay(
             [0, 1], options out of range.
     """
     check_fraction("alpha", alpha)
-    values, picture = attribution_array(attribution), image_array("image", image)
+    picture = image_array("image", image)
+    values = map_array("attribution", attribution, picture)
     check_same_pixels(values, picture)
     magnitudes = np.abs(values).sum(axis=-1)
     high = scale_limit(magnitudes, percentile, limit)

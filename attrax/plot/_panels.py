@@ -8,12 +8,14 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from .._show._arrays import (
-    attribution_array,
+from .._show._arrays import saliency_array
+from .._show._inputs import (
     check_same_pixels,
     image_array,
+    map_array,
+    one_array,
     real_array,
-    saliency_array,
+    stacked,
 )
 from ._canvas import MAGNITUDE, draw_image, new_figure, note
 from ._maps import heatmap, overlay
@@ -37,7 +39,8 @@ def saliency(attribution: ArrayLike, image: ArrayLike) -> Figure:
         ValueError: on shapes that do not fit, values that are not finite, an image outside
             [0, 1].
     """
-    values, picture = attribution_array(attribution), image_array("image", image)
+    picture = image_array("image", image)
+    values = map_array("attribution", attribution, picture)
     check_same_pixels(values, picture)
     shown = saliency_array(values)
     figure, (left, right) = _grid(1, 2, picture.shape, cell=3.6)
@@ -67,7 +70,7 @@ def interpolation_strip(
     Raises:
         ValueError: on shapes that do not fit, images outside [0, 1], values that are not finite.
     """
-    images = np.asarray(points)
+    images = one_array("points", stacked("points", points))
     if images.ndim not in (3, 4) or len(images) == 0:
         raise ValueError(
             "`points` must be n images, (n, H, W, 3), (n, H, W, 1) or (n, H, W); "
@@ -133,12 +136,13 @@ def four_panel(
         raise ValueError(
             f"`baseline` must have the shape of `image`; got {start.shape} against {picture.shape}."
         )
-    check_same_pixels(attribution_array(attribution), picture)
+    values = map_array("attribution", attribution, picture)
+    check_same_pixels(values, picture)
     figure, axes = _grid(2, 2, picture.shape, cell=3.6, beside=0.9)
     draw_image(axes[0], start, "Baseline image")
     draw_image(axes[1], picture, "Original image")
     heatmap(
-        attribution,
+        np.abs(values).sum(axis=-1),
         percentile=percentile,
         units=units,
         cmap=cmap,

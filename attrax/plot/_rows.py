@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import Formatter
 
-from .._show._arrays import scale_limit
+from .._show._inputs import printable, scale_limit
 from ._canvas import NEGATIVE, POSITIVE, as_written, note
 
 
@@ -69,5 +69,5 @@ def _draw_bar(ax: Axes, value: float, height: float, high: float, *, alpha: floa
 
 def sign_legend(classes: tuple[str, str] | None) -> list[Patch]:
     """What blue and red speak for."""
-    positive, negative = classes or ("positive", "negative")
+    positive, negative = map(printable, classes or ("positive", "negative"))
     return [Patch(color=POSITIVE, label=positive), Patch(color=NEGATIVE, label=negative)]

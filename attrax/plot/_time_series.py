@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from .._show._arrays import Floats, real_array, scale_limit
+from .._show._inputs import Floats, one_array, printable, real_array, scale_limit
 from ._canvas import (
     DASHES,
     NEGATIVE,
@@ -112,7 +112,7 @@ def time_series(
         ]
     if ax is None:
         ax = new_axes(7.2, max(1.15 * len(shown), 1.9) + 0.9)
-    ax.set_title(title)
+    ax.set_title(printable(title))
     ax.set_axis_off()
     panels = _panels(ax, len(shown))
     norm = Normalize(-(high or 1.0), high or 1.0)
@@ -206,13 +206,13 @@ def _channel_names(channels: Sequence[str] | None, n: int) -> list[str]:
         raise ValueError(
             f"`channels` must name every channel of `series`; got {channels!r} for {n} channels."
         )
-    return [str(name) for name in channels]
+    return [printable(str(name)) for name in channels]
 
 
 def _times(times: ArrayLike | None, n: int) -> NDArray[Any]:
     if times is None:
         return np.arange(n, dtype=np.float64)
-    moments = np.asarray(times)
+    moments = one_array("times", times)
     if moments.dtype.kind != "M":
         moments = real_array("times", moments)
     if moments.shape != (n,):

@@ -9,9 +9,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 
+from .._show._inputs import printable
 from .._show._text import (
     Piece,
     blend,
+    checked_text,
     class_names,
     pieces,
     readable,
@@ -70,6 +72,7 @@ def tokens(
     """
     if columns < 8:
         raise ValueError(f"`columns` must be at least 8; got {columns}.")
+    text = checked_text("text", text)
     scale = scale_of_texts([text], limit)
     values, split = token_rows(text), pieces(text, spelling)
     places, height = _wrapped(split, columns)
@@ -91,7 +94,7 @@ def tokens(
         # Letters are text and nothing else: no mathematics between dollar signs.
         ax.text(x, y, string, parse_math=False, va="center_baseline", fontsize=size, **options)
 
-    ax.set_title(title, parse_math=False)
+    ax.set_title(printable(title), parse_math=False)
     if known:
         write(0.0, 0.4, "   ".join(known), weight="bold")
     top = float(bool(known))

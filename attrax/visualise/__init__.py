@@ -24,11 +24,11 @@ from ._grid import with_strength as with_strength
 from ._groups import Groups as Groups
 from ._groups import neuron_groups as neuron_groups
 from ._images import Parameterisation as Parameterisation
-from ._images import batched as batched
 from ._images import fourier as fourier
 from ._images import maco as maco
 from ._images import magnitude_spectrum as magnitude_spectrum
 from ._images import pixels as pixels
+from ._images import stacked as stacked
 from ._images import transparent as transparent
 from ._objectives import alignment as alignment
 from ._objectives import boundary_complexity as boundary_complexity

@@ -28,7 +28,7 @@ def activation_tiles(
     *,
     key: Array,
     batch_size: int = 8,
-    file: str | Path | None = None,
+    store: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """A picture of the activation at every position: `tiles[i, j] = draw(model, z[i, j], key)`.
@@ -50,7 +50,7 @@ def activation_tiles(
         z: an activation, `(h, w, C)`. Less its mean over positions, it shows what sets each apart.
         key: a key of `jax.random`.
         batch_size: tiles drawn at once; memory grows with it.
-        file: as in `sprites`.
+        store: as in `sprites`.
         progress: as in `sprites`.
 
     Returns:
@@ -84,7 +84,7 @@ def activation_tiles(
         _Position(directions, np.broadcast_to(start, (len(directions), *start.shape))),
         key=key,
         batch_size=batch_size,
-        file=file,
+        store=store,
         progress=progress,
     )
     return found.reshape(*values.shape[:2], *found.shape[1:])
@@ -121,7 +121,7 @@ def with_strength(tiles: np.ndarray, z: Array) -> np.ndarray:
         >>> with_strength(np.ones((1, 2, 8, 8, 3)), z)[0, :, 0, 0, 3]
         array([255,  51], dtype=uint8)
     """
-    tiles, values = as_bytes(tiles), np.asarray(z, np.float32)
+    tiles, values = as_bytes("tiles", tiles), np.asarray(z, np.float32)
     if tiles.ndim != 5 or tiles.shape[-1] not in (1, 3) or values.ndim != 3:
         raise ValueError(
             "`tiles` must have shape (h, w, H, W, C), with 1 or 3 channels, and `z` (h, w, N); got "
@@ -132,6 +132,6 @@ def with_strength(tiles: np.ndarray, z: Array) -> np.ndarray:
             f"`tiles` and `z` must have the same positions; got {tiles.shape} and {values.shape}."
         )
     strengths = np.linalg.norm(values, axis=-1)
-    opacity = as_bytes(strengths / (strengths.max() or 1.0))[..., None, None, None]
+    opacity = as_bytes("z", strengths / (strengths.max() or 1.0))[..., None, None, None]
     colours = np.broadcast_to(tiles, (*tiles.shape[:-1], 3))
     return np.concatenate([colours, np.broadcast_to(opacity, (*tiles.shape[:-1], 1))], axis=-1)

@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .._core import _checks
@@ -20,12 +22,12 @@ class Groups(NamedTuple):
     channels: np.ndarray
 
 
-def neuron_groups(z: Array, n: int, *, seed: int = 0, max_iterations: int = 2000) -> Groups:
+def neuron_groups(z: Array, n: int, *, key: Array, max_iterations: int = 2000) -> Groups:
     """The neurons of a layer in a few groups that are active together.
 
     `z ~ sum_k positions[k] channels[k]^T`, all non-negative, least squares
 
-    Groups stand in order of decreasing size, `sum_p positions[k, p]`. A local optimum: another seed
+    Groups stand in order of decreasing size, `sum_p positions[k, p]`. A local optimum: another key
     may find other groups. `cosine_direction(z, groups.channels[k])` is the objective that renders
     group k; its attribution is `sum_pc positions[k, p] channels[k, c] gradient[p, c]`.
 
@@ -35,7 +37,7 @@ def neuron_groups(z: Array, n: int, *, seed: int = 0, max_iterations: int = 2000
         z: an activation, `(..., C)`, not negative. Several images are factorised together as
             `(N, H, W, C)`.
         n: how many groups.
-        seed: of the factorisation.
+        key: a key of `jax.random`, for where the factorisation starts.
         max_iterations: when it stops, if it has not converged before.
 
     Returns:
@@ -44,11 +46,12 @@ def neuron_groups(z: Array, n: int, *, seed: int = 0, max_iterations: int = 2000
     Raises:
         ImportError: when scikit-learn is not installed.
         TypeError: when `z` is not floating.
-        ValueError: when `z` is negative somewhere or has one axis only, or `n` is below 1.
+        ValueError: when `z` is negative somewhere or has one axis only, `n` is below 1,
+            or there is no key.
 
     Example:
         >>> z = np.array([[2.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-        >>> neuron_groups(z, 2).channels.round(3).tolist()
+        >>> neuron_groups(z, 2, key=jax.random.key(0)).channels.round(3).tolist()
         [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
 
     References:
@@ -71,6 +74,7 @@ def neuron_groups(z: Array, n: int, *, seed: int = 0, max_iterations: int = 2000
         )
     n = _checks.count(n, "n")
     # scikit-learn's default, "auto", makes type checkers take the number for a string.
+    seed = int(jax.random.bits(_checks.random_key(key, "neuron_groups"), dtype=jnp.uint32))
     options: dict[str, Any] = {"n_components": n, "init": "nndsvda", "random_state": seed}
     model = NMF(**options, max_iter=max_iterations)
     strengths = model.fit_transform(values.reshape(-1, values.shape[-1]))

@@ -273,7 +273,7 @@ def transparent(
     return Parameterisation((*size, channels + 1), init, image, invert)
 
 
-def batched(parameterisation: Parameterisation, n: int) -> Parameterisation:
+def stacked(parameterisation: Parameterisation, n: int) -> Parameterisation:
     """Several images at once, `(n, H, W, C)`, for objectives that compare them, as `diversity`.
 
     Args:
@@ -288,7 +288,7 @@ def batched(parameterisation: Parameterisation, n: int) -> Parameterisation:
         ValueError: when `n` is below 1.
 
     Example:
-        >>> batched(fourier((8, 8)), 3).shape
+        >>> stacked(fourier((8, 8)), 3).shape
         (3, 8, 8, 3)
     """
     n = _checks.count(n, "n")

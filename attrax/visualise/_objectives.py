@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import scores
+from .. import priors, scores
 from .._core import _checks
+from .._core._safe import absolute
 from .._core._types import Array, wide_dtype
 from ..scores import Index
 
@@ -209,6 +210,9 @@ def interpolation(z: Array, i: Index, j: Index) -> Array:
 def total_variation(image: Array) -> Array:
     """The differences between neighbours, added up: `sum |x[i + 1, j] - x[i, j]| + ...`.
 
+    Where two neighbours are equal, the derivative of their difference is 0: an image of one value
+    is left as it is.
+
     Args:
         image: `(H, W, C)`; also an activation.
 
@@ -219,22 +223,18 @@ def total_variation(image: Array) -> Array:
     References:
         Mahendran and Vedaldi (2015), arXiv:1412.0035, with power 1 and each direction by itself.
     """
-    image = _wide(image, "image")
-    return sum(
-        (jnp.sum(jnp.abs(jnp.diff(image, axis=axis))) for axis in (-3, -2)),
-        start=jnp.zeros((), image.dtype),
-    )
+    return priors.total_variation(_wide(image, "image"), axes=(-3, -2))
 
 
 def l1(image: Array, centre: float = 0.0) -> Array:
-    """`sum |x - centre|`.
+    """`sum |x - centre|`. Where a value is equal to `centre`, the derivative is 0.
 
     Example:
         >>> l1(jnp.array([0.0, 2.0]), 0.5).item()
         2.0
     """
     image = _wide(image, "image")
-    return jnp.sum(jnp.abs(image - centre))
+    return jnp.sum(absolute(image - centre))
 
 
 def l2(image: Array, centre: float = 0.0) -> Array:
@@ -340,6 +340,6 @@ def _several(z: Array, owner: str, least: int = 3) -> Array:
     if z.ndim < least or len(z) < 2:
         raise ValueError(
             f"`{owner}` compares images: `z` must have a leading axis of two or more; got shape "
-            f"{z.shape}. Render several with `batched(parameterisation, n)`."
+            f"{z.shape}. Render several with `stacked(parameterisation, n)`."
         )
     return z

@@ -73,7 +73,7 @@ def render(
         objective: `image -> scalar`, of the transformed image, `(H', W', C)`. It brings [0, 1] to
             what the network takes.
         parameterisation: `fourier(...)`, `pixels(...)`, `maco(...)`, or one of your own. Of
-            `batched(...)` each image is transformed by itself, and `objective` and `prior` take all
+            `stacked(...)` each image is transformed by itself, and `objective` and `prior` take all
             of them, `(n, H, W, C)`.
         key: a key of `jax.random`: for the start and all transforms.
         steps: how many.

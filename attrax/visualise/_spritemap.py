@@ -49,7 +49,7 @@ class Spritemap:
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        sprites = as_bytes(self.sprites)
+        sprites = as_bytes("sprites", self.sprites)
         if sprites.ndim != 4 or not len(sprites) or sprites.shape[-1] not in (1, 3, 4):
             raise ValueError(
                 "`sprites` must have shape (n, H, W, C), with 1, 3 or 4 channels; got "

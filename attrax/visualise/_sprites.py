@@ -1,7 +1,6 @@
 """Pictures of many units of a layer, in chunks of one compiled program."""
 
 import functools
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -88,14 +87,14 @@ def sprites(
     *,
     key: Array,
     batch_size: int = 8,
-    file: str | Path | None = None,
+    store: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """A picture of each of many units, `draw(model, units[i], key_i)`.
+    """A picture of each of many units, `draw(model, units[i], fold_in(key, i))`.
 
     One program for `batch_size` units at once, compiled once and run for chunk after chunk; memory
-    is set by `batch_size`, not by the number of units. `key_i` is folded in from i: which units
-    stand in a chunk together changes nothing but rounding.
+    is set by `batch_size`, not by the number of units. Which units stand in a chunk together
+    changes nothing but rounding.
 
     This runs on the host, between compiled chunks: it cannot itself be jitted.
 
@@ -107,18 +106,20 @@ def sprites(
             directions, `(n, C)`.
         key: a key of `jax.random`.
         batch_size: units drawn at once.
-        file: where finished chunks are kept (`.npz`). If it is there from a call that was broken
-            off, that call is resumed. Delete it when the result has been saved, and give another
-            name for another `draw` or model: those cannot be compared.
+        store: a folder where finished chunks are kept, a store of `attrax.datasets`. The same call
+            after a stop of any kind goes on where it was. A store of another `draw`, model, units,
+            key or `batch_size`, or of other versions of JAX, is refused. Delete it when the result
+            has been saved.
         progress: `(done, n) -> None`, called after each chunk.
 
     Returns:
         `(n, H, W, C)`, uint8.
 
     Raises:
+        ImportError: when there is a `store` and tensorstore is not installed.
         TypeError: when `batch_size` is not an int.
         ValueError: when there are no units or no key, units have different lengths, `batch_size` is
-            below 1, or `file` holds the sprites of other units or of another key.
+            below 1, a picture is not finite, or `store` holds other sprites.
 
     Example:
         >>> def flat(model, level, key):
@@ -134,66 +135,103 @@ def sprites(
     (n,) = lengths
     size = min(_checks.count(batch_size, "batch_size"), n)
     key = _checks.random_key(key, "sprites")
-    finished = _finished(file, units, key)
-    run = _program(draw)
-    while sum(map(len, finished)) < n:
-        done = sum(map(len, finished))
+    drawn = _drawn if store is None else functools.partial(_stored, store=store)
+    images, is_finite = drawn(
+        _program(draw), model, jax.tree.map(np.asarray, units), key, n, size, progress
+    )
+    if not is_finite.all():
+        wrong = np.flatnonzero(~is_finite).tolist()
+        raise ValueError(
+            f"`draw` must give finite pictures; those of the units at {wrong} are not. Leave these "
+            "units out, or look for what makes their objective infinite."
+        )
+    return images
+
+
+Progress: TypeAlias = Callable[[int, int], None]
+
+
+def _drawn(
+    program: Callable[..., dict[str, Array]],
+    model: PyTree,
+    units: PyTree,
+    key: Array,
+    n: int,
+    size: int,
+    progress: Progress | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pictures, chunk after chunk, and whether each is finite."""
+    chunks = []
+    for first in range(0, n, size):
         # The last chunk is filled up by repeating the last unit.
-        index = np.minimum(np.arange(done, done + size), n - 1)
-        chunk = jax.tree.map(lambda leaf, index=index: jnp.asarray(leaf)[index], units)
-        images = np.asarray(run(model, chunk, key, jnp.asarray(index, jnp.int32)))
-        finished.append(as_bytes(images[: n - done]))
-        if file is not None:
-            _keep(Path(file), np.concatenate(finished), units, key)
+        index = np.minimum(np.arange(first, first + size), n - 1)
+        chunk = jax.tree.map(lambda leaf, index=index: leaf[index], units)
+        drawn = program(model, chunk, key=_keys(key, index))
+        chunks.append((np.asarray(drawn["image"]), np.asarray(drawn["finite"])))
         if progress is not None:
-            progress(min(done + size, n), n)
-    return np.concatenate(finished)
+            progress(min(first + size, n), n)
+    images, is_finite = zip(*chunks, strict=True)
+    return np.concatenate(images)[:n], np.concatenate(is_finite)[:n]
 
 
-def as_bytes(images: np.ndarray) -> np.ndarray:
+def _stored(
+    program: Callable[..., dict[str, Array]],
+    model: PyTree,
+    units: PyTree,
+    key: Array,
+    n: int,
+    size: int,
+    progress: Progress | None,
+    *,
+    store: str | Path,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same, by way of a store: the results of a dataset whose examples are the units."""
+    from ..datasets import Batch, open
+    from ..datasets._explain import plan, run
+
+    chunks = [
+        Batch((jax.tree.map(lambda leaf, i=i: leaf[i : i + size], units),))
+        for i in range(0, n, size)
+    ]
+    planned = plan(program, model, chunks, store, key=key)
+    done = sum(min(size, n - size * number) for number in planned.store.finished)
+
+    def advance(drawn: int) -> None:
+        nonlocal done
+        done += drawn
+        if progress is not None:
+            progress(done, n)
+
+    run(planned, 0, advance, ahead=0)
+    results = open(store)
+    return results["image"][:], results["finite"][:]
+
+
+def as_bytes(name: str, images: np.ndarray) -> np.ndarray:
     """Images in [0, 1] as uint8; those that are uint8 as they are."""
     images = np.asarray(images)
     if images.dtype == np.uint8:
         return images
-    return np.round(255 * np.clip(images.astype(np.float32), 0, 1)).astype(np.uint8)
+    values = images.astype(np.float32)
+    if not np.isfinite(values).all():
+        wrong = int((~np.isfinite(values)).sum())
+        raise ValueError(f"`{name}` must be finite; {wrong} of its {values.size} values are not.")
+    return np.round(255 * np.clip(values, 0, 1)).astype(np.uint8)
+
+
+_keys = jax.jit(jax.vmap(jax.random.fold_in, in_axes=(None, 0)))
 
 
 @functools.lru_cache(maxsize=16)
-def _program(draw: Draw) -> Callable[..., Array]:
-    def one(model: PyTree, unit: PyTree, key: Array, i: Array) -> Array:
-        return draw(model, unit, jax.random.fold_in(key, i))
+def _program(draw: Draw) -> Callable[..., dict[str, Array]]:
+    def one(model: PyTree, unit: PyTree, *, key: Array) -> dict[str, Array]:
+        image = draw(model, unit, key)
+        if image.dtype != jnp.uint8:
+            levels = 255 * jnp.clip(image.astype(jnp.float32), 0, 1)
+            return {
+                "image": jnp.round(levels).astype(jnp.uint8),
+                "finite": jnp.isfinite(image).all(),
+            }
+        return {"image": image, "finite": jnp.array(True)}
 
-    return jax.jit(jax.vmap(one, in_axes=(None, 0, None, 0)))
-
-
-def _identity(units: PyTree, key: Array) -> dict[str, Any]:
-    """What the sprites of a file belong to."""
-    kept: dict[str, Any] = {
-        f"unit{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(units))
-    }
-    is_typed = jnp.issubdtype(jnp.asarray(key).dtype, jax.dtypes.prng_key)
-    return kept | {"key": np.asarray(jax.random.key_data(key) if is_typed else key)}
-
-
-def _finished(file: str | Path | None, units: PyTree, key: Array) -> list[np.ndarray]:
-    if file is None or not Path(file).exists():
-        return []
-    identity = _identity(units, key)
-    with np.load(file) as kept:
-        found = {name: kept[name] for name in kept.files if name != "sprites"}
-        if found.keys() != identity.keys() or any(
-            not np.array_equal(found[name], identity[name]) for name in found
-        ):
-            raise ValueError(
-                f"`file` must hold sprites of the same units and key; {str(file)!r} holds others. "
-                "Delete it, or give another name."
-            )
-        return [kept["sprites"]]
-
-
-def _keep(file: Path, images: np.ndarray, units: PyTree, key: Array) -> None:
-    """Write everything to a new file and put it in place: what is there is always whole."""
-    new = file.with_name(file.name + ".new")
-    with new.open("wb") as stream:
-        np.savez(stream, sprites=images, **_identity(units, key))
-    os.replace(new, file)
+    return jax.jit(jax.vmap(one, in_axes=(None, 0)))

@@ -45,8 +45,18 @@ def store(tmp_path):
 
 
 def run(store, batches=None, *, method=method, model=MODEL, **options):
-    batches = datasets.batched((XS, YS), 4) if batches is None else batches
-    return datasets.explain(method, model, batches, store=store, **options)
+    batches = datasets.batches((XS, YS), 4) if batches is None else batches
+    return datasets.explain(each(method), model, batches, store=store, **options)
+
+
+def each(method):
+    """A method of one example, mapped over the examples of a batch."""
+
+    def mapped(model, *inputs, **keys):
+        axes = (None, *[0] * len(inputs))
+        return jax.vmap(method, in_axes=axes)(model, *inputs, **keys)
+
+    return mapped
 
 
 def contents(store):
@@ -56,11 +66,11 @@ def contents(store):
 
 
 def value(results, name="value"):
-    return np.asarray(results.arrays[name])
+    return results[name][:]
 
 
 def test_results_in_the_order_of_the_examples(store):
-    batches = datasets.batched((XS, YS), 4, beside={"label": YS, "weight": XS[:, 0]})
+    batches = datasets.batches((XS, YS), 4, beside={"label": YS, "weight": XS[:, 0]})
     results = run(store, batches, metadata={"classes": ["a", "b", "c", "d"]})
     close(value(results), EXPECTED)
     np.testing.assert_array_equal(value(results, "label"), YS)
@@ -93,10 +103,10 @@ def generator():
             lambda model, batch: method(model, batch["image"], batch["label"]),
         ),
         (
-            lambda: datasets.batched({"image": XS, "label": list(YS)}, 4),
+            lambda: datasets.batches({"image": XS, "label": list(YS)}, 4),
             lambda model, batch: method(model, batch["image"], batch["label"]),
         ),
-        (lambda: datasets.batched(list(zip(XS, YS, strict=True)), 4), method),
+        (lambda: datasets.batches(list(zip(XS, YS, strict=True)), 4), method),
     ],
     ids=["generator", "lists", "Batch", "dicts", "dict", "tuples"],
 )
@@ -109,7 +119,7 @@ def test_trees_become_several_arrays(store):
         half = {"b": x.astype(jnp.bfloat16), "of": (x > 0, jnp.argmax(x))}
         return {"a": attrax.Estimate(x, 2 * x), "half": half}
 
-    results = run(store, datasets.batched(XS, 4), method=tree)
+    results = run(store, datasets.batches(XS, 4), method=tree)
     assert sorted(results.arrays) == [
         "a/standard_error",
         "a/value",
@@ -123,12 +133,13 @@ def test_trees_become_several_arrays(store):
     assert value(results, "half/b").dtype == jnp.bfloat16
 
 
-def test_a_method_that_owns_a_batch(store):
+def test_a_method_of_a_whole_batch(store):
     def certified(model, xs, ys):
         fn = lambda x, y: jnp.tanh(x @ model)[y]  # noqa: E731
         return attrax.certified_integrated_gradients(fn, xs, ys, tolerance=1e-2, max_evaluations=17)
 
-    results = run(store, method=certified, owns_batch=True)
+    batches = datasets.batches((XS, YS), 4)
+    results = datasets.explain(certified, MODEL, batches, store=store)
     assert sorted(results.arrays) == sorted(attrax.Certified._fields)
     expected = jax.vmap(
         lambda x, y: attrax.integrated_gradients(lambda x: jnp.tanh(x @ MODEL)[y], x)
@@ -141,16 +152,10 @@ def test_a_method_that_owns_a_batch(store):
 def test_keys_depend_on_the_index_of_the_example_only(tmp_path):
     key = jax.random.key(3)
     four = run(tmp_path / "a", method=noisy, key=key)
-    five = run(tmp_path / "b", datasets.batched((XS, YS), 5), method=noisy, key=key)
-    whole = run(
-        tmp_path / "c",
-        method=lambda model, xs, ys, key: jax.vmap(noisy, (None, 0, 0, 0))(model, xs, ys, key),
-        key=key,
-        owns_batch=True,
-    )
+    five = run(tmp_path / "b", datasets.batches((XS, YS), 5), method=noisy, key=key)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(11))
     expected = jax.jit(jax.vmap(noisy, (None, 0, 0, 0)))(MODEL, XS, YS, keys)
-    for results in (four, five, whole):
+    for results in (four, five):
         close(value(results), expected)
 
 
@@ -171,14 +176,14 @@ def test_examples_sharded_over_devices(store, make):
     devices = np.array(jax.local_devices())
     mesh = Mesh(devices, "examples") if make is Mesh else jax.make_mesh((8,), ("examples",))
     sharding = NamedSharding(mesh, PartitionSpec("examples"))
-    results = run(store, datasets.batched((XS, YS), 8), sharding=sharding)
+    results = run(store, datasets.batches((XS, YS), 8), sharding=sharding)
     close(value(results), EXPECTED)
     # What is committed to one of them is copied to all.
     one = jax.local_devices()[0]
     model, key = jax.device_put((MODEL, jax.random.key(3)), one)
     parts = {"method": noisy, "model": model, "key": key}
-    run(store.with_name("one"), datasets.batched((XS, YS), 8), **parts)
-    many = run(store.with_name("many"), datasets.batched((XS, YS), 8), sharding=sharding, **parts)
+    run(store.with_name("one"), datasets.batches((XS, YS), 8), **parts)
+    many = run(store.with_name("many"), datasets.batches((XS, YS), 8), sharding=sharding, **parts)
     close(value(many), value(datasets.open(store.with_name("one"))))
 
 
@@ -195,7 +200,7 @@ def test_a_result_that_is_not_finite_is_reported(store):
     expected = xs / np.linalg.norm(xs, axis=1, keepdims=True)
     xs[5] = 0
     explain = lambda model, x: attrax.gradient(lambda x: jnp.sqrt(x @ x), x)  # noqa: E731
-    results = run(store, datasets.batched(xs, 4), method=explain)
+    results = run(store, datasets.batches(xs, 4), method=explain)
     assert results.not_finite == [5]
     assert np.isnan(value(results)[5]).all()
     others = np.arange(11) != 5
@@ -219,8 +224,8 @@ class Reader:
 
 
 def test_an_unreadable_example_is_reported_and_read_again_later(tmp_path, store):
-    clean = run(tmp_path / "clean", datasets.batched(Reader(), 4))
-    broken = datasets.batched(Reader({0, 4, 5, 6, 7}, {9}), 4)
+    clean = run(tmp_path / "clean", datasets.batches(Reader(), 4))
+    broken = datasets.batches(Reader({0, 4, 5, 6, 7}, {9}), 4)
     results = run(store, broken)
     assert results.complete
     assert sorted(results.unreadable) == [0, 4, 5, 6, 7, 9]
@@ -232,20 +237,20 @@ def test_an_unreadable_example_is_reported_and_read_again_later(tmp_path, store)
     np.testing.assert_array_equal(value(results)[read], value(clean)[read])
     assert np.isnan(np.delete(value(results), read, axis=0)).all()
     # Now two can be read, but not one that could be: what is known of that batch stays.
-    results = run(store, datasets.batched(Reader({1, 4, 5, 6, 7}), 4))
+    results = run(store, datasets.batches(Reader({1, 4, 5, 6, 7}), 4))
     assert sorted(results.unreadable) == [0, 4, 5, 6, 7]
-    results = run(store, datasets.batched(Reader(), 4), verify=False)
+    results = run(store, datasets.batches(Reader(), 4), verify=False)
     assert results.unreadable == {}
     assert contents(store) == contents(tmp_path / "clean")
 
 
 def test_a_batch_that_was_not_finished_has_no_reasons(store):
     """As after a kill between its chunks and its marker."""
-    run(store, datasets.batched(Reader({0, 5}), 4))
+    run(store, datasets.batches(Reader({0, 5}), 4))
     (store / "_batches" / "1.json").unlink()
     results = datasets.open(store)
     assert list(results.unreadable) == [0] and not results.complete
-    run(store, datasets.batched(Reader({0, 5}), 4))
+    run(store, datasets.batches(Reader({0, 5}), 4))
     assert list(datasets.open(store).unreadable) == [0, 5]
 
 
@@ -259,7 +264,7 @@ def test_rows_that_an_iterable_could_not_read(store):
 
 def test_no_example_can_be_read(store):
     with pytest.raises(ValueError, match="none of 11 can") as caught:
-        run(store, datasets.batched(Reader(range(11)), 4))
+        run(store, datasets.batches(Reader(range(11)), 4))
     assert "no picture 0" in str(caught.value.__cause__)
     assert not store.exists()
 
@@ -351,13 +356,13 @@ def closing(weights):
         ({"method": shifted}, r"differs in method \("),
         ({"key": jax.random.key(0), "method": noisy}, r"differs in key \(None there"),
         ({"metadata": {"run": 2}}, r"differs in metadata \(\{\} there, \{'run': 2\} here"),
-        ({"batches": datasets.batched((XS, YS), 5)}, r"differs in batch \("),
-        ({"batches": datasets.batched((XS, YS), 4, beside={"y": YS})}, r"differs in arrays \("),
-        ({"batches": datasets.batched((XS + 1, YS), 4)}, "example 0 is another one"),
-        ({"batches": datasets.batched((XS, YS[::-1]), 4)}, "example 0 is another one"),
-        ({"batches": datasets.batched((XS[:7], YS[:7]), 4)}, "holds 3 batches, against 2 here"),
+        ({"batches": datasets.batches((XS, YS), 5)}, r"differs in batch \("),
+        ({"batches": datasets.batches((XS, YS), 4, beside={"y": YS})}, r"differs in arrays \("),
+        ({"batches": datasets.batches((XS + 1, YS), 4)}, "example 0 is another one"),
+        ({"batches": datasets.batches((XS, YS[::-1]), 4)}, "example 0 is another one"),
+        ({"batches": datasets.batches((XS[:7], YS[:7]), 4)}, "holds 3 batches, against 2 here"),
         ({"batches": iter([(XS[:4], YS[:4])])}, "holds 3 batches, against 1 here"),
-        ({"batches": datasets.batched((XS[:9], YS[:9]), 4)}, "batch 2 has 3 examples in"),
+        ({"batches": datasets.batches((XS[:9], YS[:9]), 4)}, "batch 2 has 3 examples in"),
         (
             {"batches": iter([*generator()][:2] + [(XS[:4], YS[:4])] * 2)},
             "batch 2 has 3 examples in .* and 4 here",
@@ -431,11 +436,7 @@ def test_refusals_of_batches(store, batches, error, message):
         ({"metadata": {"rate": np.float32(1)}}, "`metadata` must be what JSON .* float32"),
         ({"metadata": {"rate": np.nan}}, "`metadata` must be what JSON .* nan"),
         (
-            {"method": lambda model, x, y: jnp.sum(x), "owns_batch": True},
-            r"leading axis, 4; 'value' has shape \(\)",
-        ),
-        (
-            {"batches": datasets.batched((XS, YS), 4, beside={"value": YS})},
+            {"batches": datasets.batches((XS, YS), 4, beside={"value": YS})},
             "must differ; 'value' occurs twice",
         ),
         (
@@ -458,14 +459,44 @@ def test_refusals_of_options(store, options, message):
     assert not store.exists()
 
 
-def test_refusals_of_batched():
+def test_a_method_of_one_example_is_told_to_be_mapped(store):
+    batches = datasets.batches((XS, YS), 4)
+    with pytest.raises(
+        ValueError, match=r"axis of a batch, 4; 'value' has shape \(\)\..*`jax\.vmap\(method"
+    ):
+        datasets.explain(lambda model, x, y: jnp.sum(x), MODEL, batches, store=store)
+    with pytest.raises((TypeError, ValueError)) as caught:
+        datasets.explain(method, MODEL, batches, store=store)
+    assert any("`method` is given a whole batch" in note for note in caught.value.__notes__)
+    assert not store.exists()
+
+
+def test_results_are_read_by_name_and_index(store):
+    results = run(store)
+    stored = results["value"]
+    assert (len(stored), stored.shape, stored.dtype) == (11, (11, 6), np.float32)
+    assert type(stored[3]) is np.ndarray
+    whole = np.asarray(stored)
+    np.testing.assert_array_equal(whole[3], EXPECTED[3])
+    for index in (-1, [1, -2], slice(2, 9, 3), slice(None, None, -2), slice(-3, None), slice(5, 2),
+                  ..., np.arange(11) > 7, (2, 3), (slice(1, 4), 0), ([1, 2], [3, 4]), (..., 2),
+                  np.int64(4), [], (-2, slice(1, 3)), [[0, 1], [2, 3]]):  # fmt: skip
+        np.testing.assert_array_equal(stored[index], whole[index], strict=True)
+    with pytest.raises(IndexError):
+        stored[11]
+    np.testing.assert_array_equal(np.asarray(stored, np.float64), stored[:])
+    with pytest.raises(KeyError, match="'values' is not among the results, value"):
+        results["values"]
+
+
+def test_refusals_of_batches_by_number():
     with pytest.raises(ValueError, match=r"must have one length.* got lengths \[3, 11\]"):
-        datasets.batched((XS, YS[:3]), 4)
+        datasets.batches((XS, YS[:3]), 4)
     with pytest.raises(ValueError, match=r"of 1 or more; got lengths \[0\]"):
-        datasets.batched(XS[:0], 4)
+        datasets.batches(XS[:0], 4)
     with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
-        datasets.batched(XS, 0)
-    batches = datasets.batched(XS, 4)
+        datasets.batches(XS, 0)
+    batches = datasets.batches(XS, 4)
     assert [len(batch.inputs) for batch in batches[1:]] == [4, 3]
     with pytest.raises(IndexError):
         batches[3]
@@ -484,7 +515,7 @@ def test_a_store_that_cannot_be_written(store):
         run(store, falls(), method=method, prefetch=0)
     # What was not written is not said to be explained, though that could have been written.
     results = datasets.open(store)
-    assert len(results) >= 4 and not np.asarray(results.status).any()
+    assert len(results) >= 4 and not results.status[:].any()
 
 
 def test_a_store_that_cannot_be_made(store):

@@ -154,10 +154,10 @@ def test_eight_devices_are_one(clean, tmp_path):
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("examples"))
     many = dataset_run.explain(tmp_path / "store", dataset_run.batches(), sharding=sharding)
     one = datasets.open(clean[0])
-    found, expected = (np.asarray(results.arrays["attribution"]) for results in (many, one))
+    found, expected = (np.asarray(results["attribution"]) for results in (many, one))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
     for name in ("predicted", "label"):
-        np.testing.assert_array_equal(np.asarray(many.arrays[name]), np.asarray(one.arrays[name]))
+        np.testing.assert_array_equal(many[name][:], one[name][:])
 
 
 def test_two_hosts_write_chunks_of_their_own(run, clean, tmp_path):
@@ -180,14 +180,14 @@ def test_the_example(tmp_path):
     images, labels = dataset.digits()
     model = dataset.train(images[: dataset.TRAINING], labels[: dataset.TRAINING])
     results = dataset.explain(model, images, labels, tmp_path / "store")
-    predicted = np.asarray(results.arrays["predicted"])
+    predicted = np.asarray(results["predicted"])
     assert (predicted == labels)[dataset.TRAINING :].mean() > 0.9
-    np.testing.assert_array_equal(np.asarray(results.arrays["label"]), labels)
+    np.testing.assert_array_equal(np.asarray(results["label"]), labels)
     # Complete: the attributions of each picture add up to what its class gained over a blank one.
     logits = np.asarray(jax.jit(jax.vmap(model))(images))
     blank = np.asarray(jax.jit(model)(np.zeros_like(images[0])))
     gains = logits.max(axis=1) - blank[predicted]
-    sums = np.asarray(results.arrays["attribution"]).sum((1, 2, 3))
+    sums = np.asarray(results["attribution"]).sum((1, 2, 3))
     np.testing.assert_allclose(sums, gains, atol=1e-3 * np.abs(gains).max())
     mean, index = dataset.unusual(results, 3)
     assert mean.shape == (8, 8) and predicted[index] == 3

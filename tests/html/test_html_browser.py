@@ -351,7 +351,7 @@ def test_tiles_as_large_as_strong(open_page):
     z[0, 1, 2], z[1, 2, 0] = 4.0, 2.0
     tiles = np.zeros((2, 3, 16, 16, 3))
     tiles[0, 1, ..., 2], tiles[1, 2, ..., 0] = 1.0, 1.0
-    tab = open_page(activation_grid(html_pages.image(), z, tiles, k=1))
+    tab = open_page(activation_grid(z, html_pages.image(), tiles, k=1))
     assert tab.locator("#grid canvas").count() == 0
     tab.locator("#sized").focus()
     tab.keyboard.press("Space")

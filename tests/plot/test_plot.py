@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from attrax import plot
-from attrax._show import _arrays
+from attrax._show import _arrays, _inputs
 from attrax.plot import _canvas, _channel_bars, _maps, _panels
 
 PARITY = json.loads((Path(__file__).parents[1] / "data" / "trulens_mask.json").read_text())
@@ -66,29 +66,19 @@ def bar_axes(ax):
 # Array recipes
 
 
-@pytest.mark.parametrize("sigma", [0.3, 1.0, 5.0])
-@pytest.mark.parametrize("shape", [(17,), (9, 6), (1, 5, 3)])
-def test_blur_is_that_of_scipy(sigma, shape):
-    ndimage = pytest.importorskip("scipy.ndimage")
-    array = noise(*shape)
-    expected = ndimage.gaussian_filter(array, sigma)
-    np.testing.assert_allclose(_arrays.gaussian_blur(array, sigma), expected, atol=1e-12)
-
-
-def test_blur_against_its_definition():
-    # sigma 0.5 is cut off at two pixels; the mirror repeats the edge values.
+def test_mask_blurs_before_it_ranks():
+    # sigma 0.5 is cut off at two pixels, and mirrored edge values are repeated.
     weights = np.exp(-0.5 * (np.array([-2, -1, 0, 1, 2]) / 0.5) ** 2)
     weights /= weights.sum()
-    a, b, c = 1.0, 5.0, -2.0
-    mirrored = [b, a, a, b, c, c, b]
-    expected = [np.dot(weights, mirrored[i : i + 5]) for i in range(3)]
-    np.testing.assert_allclose(_arrays.gaussian_blur(np.array([a, b, c]), 0.5), expected)
-
-
-def test_blur_keeps_constants_and_sums():
-    np.testing.assert_allclose(_arrays.gaussian_blur(np.full((4, 5), 3.0), 2.0), 3.0)
-    array = noise(6, 7)
-    np.testing.assert_allclose(_arrays.gaussian_blur(array, 2.0).sum(), array.sum())
+    row = [1.0, 5.0, 4.9, 0.0]
+    mirrored = [row[1], row[0], *row, row[3], row[2]]
+    blurred = np.array([np.dot(weights, mirrored[i : i + 5]) for i in range(4)])
+    assert blurred[2] < blurred[1] and blurred[3] > blurred[0] - 1.5
+    attribution, image = np.tile(row, (3, 1)), np.tile([0.0, 1.0, 1.0, 1.0], (3, 1))
+    for threshold in (0.2, 0.5, 0.7):
+        kept = plot.mask_array(attribution, image, blur=0.5, threshold=threshold, opacity=0.5)
+        expected = np.where(blurred > np.percentile(np.tile(blurred, 3), 100 * threshold), 1, 0.5)
+        np.testing.assert_allclose(kept, np.tile(expected * [0, 1, 1, 1], (3, 1)))
 
 
 @pytest.mark.parametrize("case", PARITY["cases"], ids=lambda case: case["id"])
@@ -144,7 +134,7 @@ def test_saliency_clips_and_scales():
     np.testing.assert_array_equal(plot.saliency_array([-1.0, 0.0]), [0.0, 0.0])
 
 
-@pytest.mark.parametrize("module", [_arrays, _canvas, _channel_bars, _maps, _panels])
+@pytest.mark.parametrize("module", [_arrays, _inputs, _canvas, _channel_bars, _maps, _panels])
 def test_examples(module):
     assert doctest.testmod(module).failed == 0
 
@@ -157,7 +147,7 @@ def test_examples(module):
     [
         lambda name: plot.curves({name: [0.0, 1.0]}),
         lambda name: plot.convergence({name: plot.Convergence([1], [1.0])}),
-        lambda name: plot.bars([1.0], classes=(name, "")),
+        lambda name: plot.features([1.0], classes=(name, "")),
         lambda name: plot.channel_distribution([1.0], classes=(name, "")),
         lambda name: plot.channel_comparison({"": [1.0]}, classes=(name, "")).legends[0],
         lambda name: plot.time_series([1.0], [[1.0, 2.0]], channels=[name, ""]).child_axes[0],
@@ -408,11 +398,11 @@ def test_ranking_numbers_stay_inside():
 def test_ranking_pictures():
     values, pictures = noise(9), picture(9, 4, 4, 3)
     order = np.argsort(-values)[[0, 1, -2, -1]]
-    ax = plot.channel_ranking(values, 2, pictures=pictures)
+    ax = plot.channel_ranking(values, 2, sprites=pictures)
     for inset, channel in zip(ax.child_axes, order, strict=True):
         np.testing.assert_allclose(shown(inset)[0], pictures[channel])
     some = {int(order[3]): pictures[0]}
-    (inset,) = plot.channel_ranking(values, 2, pictures=some).child_axes
+    (inset,) = plot.channel_ranking(values, 2, sprites=some).child_axes
     np.testing.assert_allclose(shown(inset)[0], pictures[0])
 
 
@@ -451,7 +441,7 @@ EVERY = {
     "distribution": lambda: plot.channel_distribution(noise(528)),
     "distribution of one": lambda: plot.channel_distribution([1.0]),
     "ranking": lambda: plot.channel_ranking(noise(528), classes=("cat", "dog")),
-    "ranking with pictures": lambda: plot.channel_ranking(noise(9), pictures=picture(9, 4, 4, 3)),
+    "ranking with pictures": lambda: plot.channel_ranking(noise(9), sprites=picture(9, 4, 4, 3)),
     "ranking zero": lambda: plot.channel_ranking(np.zeros(5)),
     "comparison": lambda: plot.channel_comparison({"a": noise(30), "b": np.zeros(30)}),
     "comparison of zeros": lambda: plot.channel_comparison({"a": np.zeros(3)}),
@@ -569,12 +559,12 @@ GOOD = np.ones((4, 5, 3))
         ),
         (lambda: plot.channel_ranking([1.0], 0), "`k` must be at least 1; got 0"),
         (
-            lambda: plot.channel_ranking([1.0, 2.0], pictures=np.ones((3, 4, 4, 3))),
-            r"`pictures` must hold one picture a channel, .* got \(3, 4, 4, 3\) against \(2,\)",
+            lambda: plot.channel_ranking([1.0, 2.0], sprites=np.ones((3, 4, 4, 3))),
+            r"`sprites` must hold one picture for each, .* got \(3, 4, 4, 3\) for 2",
         ),
         (
-            lambda: plot.channel_ranking([1.0], pictures={0: np.ones((4, 4, 2))}),
-            r"`pictures\[0\]` must be one image",
+            lambda: plot.channel_ranking([1.0], sprites={0: np.ones((4, 4, 2))}),
+            r"`sprites\[0\]` must be one image",
         ),
         (
             lambda: plot.channel_comparison({"a": [1.0], "b": [1.0, 2.0]}),

@@ -191,14 +191,14 @@ def test_given_axes_are_drawn_on():
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: plot.curves({}), "`methods` must hold at least one name and its curves"),
+        (lambda: plot.curves({}), "`methods` must hold at least one title and its curves"),
         (
             lambda: plot.curves({"a": [1.0]}),
             r"`methods\['a'\]` must be \(n, points\) or \(points,\), of at least two .*got \(1,\)",
         ),
         (lambda: plot.curves({"a": np.ones((2, 3, 4))}), r"got \(2, 3, 4\)"),
         (lambda: plot.curves({"a": [0.0, np.nan]}), r"`methods\['a'\]` must be finite"),
-        (lambda: plot.convergence({}), "`runs` must hold at least one name and its `Convergence`"),
+        (lambda: plot.convergence({}), "`runs` must hold at least one title and its `Convergence`"),
         (
             lambda: plot.convergence({"a": Convergence([1, 2])}),
             r"`runs\['a'\]` must have an `error`, an `estimate` or a `gap`",

@@ -45,7 +45,7 @@ def renders(ax):
 
 def test_bars_add_up():
     values = noise(12)
-    ax = plot.bars(values, k=4, units="mmol", title="One patient")
+    ax = plot.features(values, k=4, units="mmol", title="One patient")
     order = np.argsort(-np.abs(values))
     assert labels(ax) == [*map(str, order[:4]), "8 others"]
     widths = [bar.get_width() for bar in ax.patches]
@@ -64,32 +64,32 @@ def test_bars_add_up():
 
 @pytest.mark.parametrize(("k", "rows"), [(1, 2), (2, 3), (3, 4), (4, 5), (5, 5), (50, 5)])
 def test_a_single_other_is_drawn_by_itself(k, rows):
-    ax = plot.bars([1.0, -2.0, 3.0, -4.0, 5.0], k=k)
+    ax = plot.features([1.0, -2.0, 3.0, -4.0, 5.0], k=k)
     assert len(labels(ax)) == rows
     assert ("others" in labels(ax)[-1]) == (rows < 5)
 
 
 def test_equal_magnitudes_keep_their_order():
-    assert labels(plot.bars([1.0, -2.0, 2.0, -1.0])) == ["1", "2", "0", "3"]
+    assert labels(plot.features([1.0, -2.0, 2.0, -1.0])) == ["1", "2", "0", "3"]
 
 
 def test_values_stand_behind_the_names():
     x = ["red", 61, 0.000123456, True, -1234567.0, np.float32(2.0), np.bool(False), 12.3456]
     names = [*"abcdef", "g", "$h$"]
-    ax = plot.bars(np.arange(8.0, 0.0, -1.0), x, names)
+    ax = plot.features(np.arange(8.0, 0.0, -1.0), x, names)
     assert labels(ax) == [
         *("a = red", "b = 61", "c = 0.000123", "d = True", "e = −1.23e+06", "f = 2"),
         *("g = False", "$h$ = 12.3"),
     ]
     assert not ax.get_yticklabels()[-1].get_parse_math()
-    assert labels(plot.bars([2.0, 1.0], np.float32([0.5, 7]))) == ["0 = 0.5", "1 = 7"]
+    assert labels(plot.features([2.0, 1.0], np.float32([0.5, 7]))) == ["0 = 0.5", "1 = 7"]
 
 
 def test_bars_on_one_scale():
-    one, other = plot.bars([1.0, -2.0], limit=5.0), plot.bars([0.25, -5.0], limit=5.0)
+    one, other = plot.features([1.0, -2.0], limit=5.0), plot.features([0.25, -5.0], limit=5.0)
     assert one.get_xlim() == other.get_xlim()
-    assert "all zero" in texts(plot.bars([0.0, 0.0]))
-    ax = plot.bars([1.0, -2.0], classes=("sick", "well"))
+    assert "all zero" in texts(plot.features([0.0, 0.0]))
+    ax = plot.features([1.0, -2.0], classes=("sick", "well"))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["sick", "well"]
 
 
@@ -156,7 +156,7 @@ def test_summary_of_nothing_says_so():
 
 def test_given_axes_are_drawn_on():
     left, right = Figure().subplots(1, 2)
-    assert plot.bars([1.0, 2.0], ax=left) is left
+    assert plot.features([1.0, 2.0], ax=left) is left
     assert plot.summary([[1.0, 2.0]], ax=right) is right
 
 
@@ -177,26 +177,26 @@ def test_what_stands_beside_stays_in_the_figure(means):
     ("draw", "message"),
     [
         (
-            lambda: plot.bars([[1.0, 2.0]]),
+            lambda: plot.features([[1.0, 2.0]]),
             r"one example, \(N,\), one value a feature; got \(1, 2\)\. `plot.summary` draws many",
         ),
-        (lambda: plot.bars([1.0, np.nan]), "`attribution` must be finite; 1 of its 2"),
-        (lambda: plot.bars([]), "`attribution` must not be empty"),
+        (lambda: plot.features([1.0, np.nan]), "`attribution` must be finite; 1 of its 2"),
+        (lambda: plot.features([]), "`attribution` must not be empty"),
         (
-            lambda: plot.bars([1.0, 2.0], [1.0]),
-            r"`x` must hold one number or text a feature; got \(1,\) against \(2,\)",
+            lambda: plot.features([1.0, 2.0], [1.0]),
+            r"`x` must hold one number or text a feature, \(2,\); got \(1,\)",
         ),
-        (lambda: plot.bars([1.0], [np.nan]), "`x` must be finite"),
+        (lambda: plot.features([1.0], [np.nan]), "`x` must be finite"),
         (
-            lambda: plot.bars([1.0, 2.0], names=["a"]),
+            lambda: plot.features([1.0, 2.0], names=["a"]),
             r"`names` must name each of the 2 features; got \['a'\]",
         ),
-        (lambda: plot.bars([1.0, 2.0], names="ab"), "`names` must name each .* got 'ab'"),
-        (lambda: plot.bars([1.0], k=0), "`k` must be at least 1; got 0"),
-        (lambda: plot.bars([1.0], limit=-1.0), "`limit` must be positive and finite; got -1"),
+        (lambda: plot.features([1.0, 2.0], names="ab"), "`names` must name each .* got 'ab'"),
+        (lambda: plot.features([1.0], k=0), "`k` must be at least 1; got 0"),
+        (lambda: plot.features([1.0], limit=-1.0), "`limit` must be positive and finite; got -1"),
         (
             lambda: plot.summary([1.0, 2.0]),
-            r"\(n, N\), examples by features; got \(2,\)\. `plot.bars` draws one example",
+            r"\(n, N\), examples by features; got \(2,\)\. `plot.features` draws one example",
         ),
         (lambda: plot.summary([[np.inf]]), "`attributions` must be finite"),
         (
@@ -217,4 +217,4 @@ def test_only_real_numbers():
     with pytest.raises(TypeError, match="`xs` must hold real numbers; got dtype"):
         plot.summary([[1.0]], [["red"]])
     with pytest.raises(TypeError, match="`x` must hold real numbers; got dtype complex"):
-        plot.bars([1.0], [1j])
+        plot.features([1.0], [1j])

@@ -32,7 +32,8 @@ def one_by_one(draw):
 def test_scales_are_normalisations(case):
     draw = plot.heatmap if "magnitude" in case["id"] else plot.signed
     expected = np.moveaxis(np.array(case["expected"]["normalized"]), -1, 1)
-    close([list(map(on_scale, row)) for row in one_by_one(draw)], expected)
+    found = np.array([list(map(on_scale, row)) for row in one_by_one(draw)])
+    close(found, expected)
 
 
 @cases(DATA, "norm.magnitude_sum")
@@ -59,7 +60,8 @@ def test_both_signs_have_one_scale(case):
         # TruLens: the largest of each channel, or the sum over all.
         statistic, axes = (np.max, (0, 1)) if "max" in case["id"] else (np.sum, None)
         above, below = statistic(image.clip(0), axes), statistic(-image.clip(None, 0), axes)
-        close(image / np.where(image > 0, above, below), case["expected"]["normalized"][i])
+        recorded = np.array(case["expected"]["normalized"][i])
+        close(image / np.where(image > 0, above, below), recorded)
 
 
 @cases(DATA, "norm.01")

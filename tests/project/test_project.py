@@ -24,7 +24,7 @@ FLOORS = (
     ("_core", "text", "_show"),
     ("quadrature", "paths", "distributions", "scores", "_models"),
     ("_methods", "concepts", "priors"),
-    ("metrics", "plot", "html", "_cpu", "visualise", "datasets"),
+    ("metrics", "plot", "html", "_cpu", "datasets", "visualise"),
 )
 # Loaded on first use.
 LAZY = ("datasets", "html", "plot", "visualise")

@@ -764,7 +764,7 @@ LUCID = (
     ),
     Row(
         "semantic dictionary",
-        "attrax.html.semantic_dictionary(picture, early(x), k=2)",
+        "attrax.html.semantic_dictionary(early(x), picture, k=2)",
         "With `sprites`, pictures of channels: those of a `Spritemap`. Bars end at the largest "
         "activation that is shown.",
     ),

@@ -72,7 +72,7 @@ def data():
 def batches(stop_writing=None):
     images, labels = data()
     for number, batch in enumerate(
-        datasets.batched((images, labels), SIZE, beside={"label": labels})
+        datasets.batches((images, labels), SIZE, beside={"label": labels})
     ):
         if number == stop_writing:  # as on a full disk, a write stops in the middle of a file
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -81,7 +81,7 @@ def batches(stop_writing=None):
 
 def explain(store, examples, *, model=None, **options):
     return datasets.explain(
-        method,
+        jax.vmap(method, in_axes=(None, 0, 0)),
         network() if model is None else model,
         examples,
         store=store,
@@ -106,7 +106,7 @@ def main():
     else:  # a sequence, of which a process reads what is its own
         images, labels = data()
         images = Counted(images)
-        explain(options.store, datasets.batched((images, labels), SIZE, beside={"label": labels}))
+        explain(options.store, datasets.batches((images, labels), SIZE, beside={"label": labels}))
         print(f"{images.read} read", flush=True)
     print("end", flush=True)
 

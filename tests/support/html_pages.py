@@ -63,17 +63,18 @@ def tokens(**options):
     )
 
 
+def caption(**options):
+    return html.Caption(alt=f"A castle {MARKUP}", **options)
+
+
 def channel_attribution(**options):
     return html.channel_attribution(
         CHANNELS,
+        image(),
         SPRITES,
         k=3,
-        image=image(),
         classes=("for castle", f"for {MARKUP}"),
-        layer=f"block {MARKUP}",
-        units="logits",
-        alt=f"A castle {MARKUP}",
-        **options,
+        caption=caption(layer=f"block {MARKUP}", units="logits", **options),
     )
 
 
@@ -82,14 +83,12 @@ def semantic_dictionary(**options):
     names = [f"channel {i}" for i in range(N)]
     names[5] = MARKUP
     return html.semantic_dictionary(
-        image(),
         activation(),
+        image(),
         sprites,
         k=2,
         names=names,
-        layer=f"block {MARKUP}",
-        alt=f"A castle {MARKUP}",
-        **options,
+        caption=caption(layer=f"block {MARKUP}", **options),
     )
 
 
@@ -111,13 +110,12 @@ OUTPUTS = {
 
 def spatial_attribution(**options):
     return html.spatial_attribution(
-        image(),
         between(),
+        image(),
+        {1: SPRITES[1]},
         outputs=OUTPUTS,
-        icons={1: SPRITES[1]},
         layers=("block1", f"block2 {MARKUP}"),
-        alt=f"A castle {MARKUP}",
-        **options,
+        caption=caption(**options),
     )
 
 
@@ -127,13 +125,12 @@ def neuron_groups(**options):
     positions[1, :, 4] = 1.0
     positions[2, 2, 0] = 3.0
     return html.neuron_groups(
-        image(),
         positions,
+        image(),
         SPRITES[:3],
         names=["sky", "edge", f"corner {MARKUP}"],
-        alt=f"A castle {MARKUP}",
         attributions={"castle": [1.0, -0.5, 0.0], f"tram {MARKUP}": [0.25, 0.5, 1.0]},
-        **options,
+        caption=caption(**options),
     )
 
 
@@ -149,16 +146,13 @@ def activation_grid(**options):
     names = [f"channel {i}" for i in range(N)]
     names[5] = MARKUP
     return html.activation_grid(
-        image(),
         activation(),
+        image(),
         tiles(),
         sprites,
         k=2,
         names=names,
-        layer=f"block {MARKUP}",
-        units=MARKUP,
-        alt=f"A castle {MARKUP}",
-        **options,
+        caption=caption(layer=f"block {MARKUP}", units=MARKUP, **options),
     )
 
 
@@ -169,13 +163,11 @@ def attribution_maps(**options):
     """Not square, and in two forms: of positions, and of positions and channels."""
     maps = {"Gradient": MAP, f"Integrated {MARKUP}": np.stack([MAP, -2 * MAP], axis=-1)}
     return html.attribution_maps(
-        image(),
         maps,
+        image(),
         percentile=100.0,
         classes=("for castle", f"for {MARKUP}"),
-        alt=f"A castle {MARKUP}",
-        units="logits",
-        **options,
+        caption=caption(units="logits", **options),
     )
 
 

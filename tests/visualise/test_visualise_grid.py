@@ -51,14 +51,14 @@ def test_a_grid_that_was_broken_off_is_resumed(tmp_path):
     def stop(done, n):
         raise Broken
 
-    options = {"key": KEY, "batch_size": 4, "file": tmp_path / "grid.npz"}
+    options = {"key": KEY, "batch_size": 4, "store": tmp_path / "grid.zarr"}
     with pytest.raises(Broken):
         activation_tiles(noise, 0.5, Z, progress=stop, **options)
     calls = []
     found = activation_tiles(noise, 0.5, Z, progress=lambda *done: calls.append(done), **options)
     assert calls == [(6, 6)]
     np.testing.assert_array_equal(found, activation_tiles(noise, 0.5, Z, key=KEY))
-    with pytest.raises(ValueError, match="must hold sprites of the same units and key"):
+    with pytest.raises(ValueError, match="example 0 is another one"):
         activation_tiles(noise, 0.5, Z + 1, **options)
 
 

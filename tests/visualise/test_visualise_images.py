@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from attrax import visualise
-from attrax.visualise import batched, colour_matrix, fourier, maco, pixels, transparent
+from attrax.visualise import colour_matrix, fourier, maco, pixels, stacked, transparent
 from comparisons import close
 
 KEY = jax.random.key(3)
@@ -50,7 +50,7 @@ def test_inverse(make, size):
 
 def test_the_inverse_moves_black_and_white_inside():
     found = pixels((1, 2), colour=np.eye(1)).invert(jnp.array([[[0.0], [1.0]]]))
-    close(found[0, :, 0], [-np.log(511), np.log(511)])
+    close(found[0, :, 0], np.log(511) * np.array([-1, 1]))
 
 
 def test_images_begin_grey_and_stay_in_range():
@@ -81,7 +81,7 @@ def test_transparent_has_a_further_channel():
 
 
 def test_batched_begins_differently():
-    parameterisation = batched(pixels((2, 2)), 3)
+    parameterisation = stacked(pixels((2, 2)), 3)
     params = jax.jit(parameterisation.init)(KEY)
     assert params.shape == (3, 2, 2, 3) == parameterisation.shape
     assert len({float(one[0, 0, 0]) for one in params}) == 3
@@ -223,7 +223,7 @@ def test_what_is_transparent_shows_a_random_background():
         (lambda: visualise.magnitude_spectrum(PICTURES[0]), r"\(N, H, W, 3\); got \(6, 7, 3\)"),
         (lambda: colour_matrix(jnp.ones(3)), r"pixels and channels, \(..., C\); got \(3,\)"),
         (lambda: colour_matrix(jnp.ones((3, 3), int)), "`images` must be floating; got int32"),
-        (lambda: batched(pixels((2, 2)), 0), "`n` must be at least 1; got 0"),
+        (lambda: stacked(pixels((2, 2)), 0), "`n` must be at least 1; got 0"),
         (
             lambda: pixels((2, 2)).invert(jnp.ones((2, 2, 1))),
             r"`image` must have shape \(2, 2, 3\); got \(2, 2, 1\)",

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 import attrax
 from attrax import visualise
-from attrax.visualise import Parameterisation, batched, compose, fourier, pixels, render
+from attrax.visualise import Parameterisation, compose, fourier, pixels, render, stacked
 from comparisons import close
 
 KEY = jax.random.key(1)
@@ -109,7 +109,7 @@ def test_several_images_are_transformed_each_by_itself():
         jax.debug.callback(lambda seen: views.append(np.asarray(seen)), images)
         return 0.0 * jnp.sum(images)
 
-    parameterisation = batched(pixels((5, 5)), 6)
+    parameterisation = stacked(pixels((5, 5)), 6)
     rows = jnp.linspace(0.1, 0.9, 5)[None, :, None, None]
     same = parameterisation.invert(jnp.tile(rows, (6, 1, 5, 3)))
     options = {"key": KEY, "steps": 1, "transform": visualise.jitter(3)}
@@ -126,8 +126,8 @@ def test_diversity_parts_images():
         return visualise.diversity(images - 0.5)
 
     options = {"key": KEY, "steps": 20, "transform": STAY, "optimiser": optax.adam(0.2)}
-    start = render(textures, batched(pixels((3, 3)), 3), **(options | {"steps": 1}))
-    found = render(lambda images: -textures(images), batched(pixels((3, 3)), 3), **options)
+    start = render(textures, stacked(pixels((3, 3)), 3), **(options | {"steps": 1}))
+    found = render(lambda images: -textures(images), stacked(pixels((3, 3)), 3), **options)
     assert textures(found.image) < 0.5 * textures(start.image)
 
 
@@ -282,14 +282,23 @@ def test_an_interpolation_ends_at_both_channels():
     close(jax.jit(visualise.interpolation)(z, 0, 1), expected)
 
 
+@pytest.mark.parametrize("penalty", [visualise.l1, visualise.total_variation])
+def test_penalties_have_no_slope_at_ties(penalty):
+    image = jnp.zeros((3, 4, 2)).at[0, 0, 0].set(1.0)
+    slopes = np.asarray(jax.jit(jax.grad(penalty))(image))
+    moved = {(0, 0, 0)} if penalty is visualise.l1 else {(0, 0, 0), (0, 1, 0), (1, 0, 0)}
+    assert {tuple(map(int, place)) for place in np.argwhere(slopes)} == moved
+    assert not jax.grad(penalty)(jnp.zeros((3, 4, 2))).any()
+
+
 def test_neuron_groups_find_what_is_active_together():
     pytest.importorskip("sklearn")
     channels = np.array([[3.0, 4.0, 0.0, 0.0], [0.0, 0.0, 0.6, 0.8]])
     positions = np.zeros((2, 3, 5))
     positions[0, :, :3], positions[1, 1:, 2:] = 1.0, RNG.uniform(1, 2, (2, 3))
     z = np.einsum("khw,kc->hwc", positions, channels).astype(np.float32)
-    found = visualise.neuron_groups(z, 2)
-    close(found.channels, [[0.6, 0.8, 0, 0], [0, 0, 0.6, 0.8]], 1e-3)
+    found = visualise.neuron_groups(z, 2, key=KEY)
+    close(found.channels, np.array([[0.6, 0.8, 0, 0], [0, 0, 0.6, 0.8]]), 1e-3)
     close(found.positions, positions * np.array([5.0, 1.0])[:, None, None], 1e-3)
     assert found.positions.dtype == np.float32
 
@@ -323,8 +332,11 @@ Z = jnp.ones((2, 3, 4))
         (lambda: visualise.alignment(jnp.ones(3)), r"`alignment` compares images: .*\(3,\)"),
         (lambda: visualise.boundary_complexity(Z, 0), "`width` must be at least 1; got 0"),
         (lambda: visualise.deep_dream(jnp.ones(2, int)), "`z` must be floating; got int32"),
-        (lambda: visualise.neuron_groups(-Z, 1), "`z` must not be negative; got -1"),
-        (lambda: visualise.neuron_groups(Z[0, 0], 1), r"positions and channels.*got \(4,\)"),
+        (lambda: visualise.neuron_groups(-Z, 1, key=KEY), "`z` must not be negative; got -1"),
+        (
+            lambda: visualise.neuron_groups(Z[0, 0], 1, key=KEY),
+            r"positions and channels.*got \(4,\)",
+        ),
     ],
 )
 def test_refuses(make, message):
@@ -341,4 +353,4 @@ def test_refuses(make, message):
 def test_groups_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
     with pytest.raises(ImportError, match=r"scikit-learn: pip install 'attrax\[groups\]'"):
-        visualise.neuron_groups(Z, 1)
+        visualise.neuron_groups(Z, 1, key=KEY)

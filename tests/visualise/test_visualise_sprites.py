@@ -57,8 +57,9 @@ class Broken(Exception):
 
 
 def test_a_call_that_was_broken_off_is_resumed(tmp_path):
-    file = tmp_path / "sprites.npz"
-    options = {"key": KEY, "batch_size": 2, "file": file}
+    pytest.importorskip("tensorstore")
+    store = tmp_path / "sprites.zarr"
+    options = {"key": KEY, "batch_size": 2, "store": store}
 
     def stop(done, n):
         if done == 4:
@@ -72,11 +73,46 @@ def test_a_call_that_was_broken_off_is_resumed(tmp_path):
     np.testing.assert_array_equal(found, sprites(noise, MODEL, UNITS, key=KEY))
     # A finished one is read, and nothing is left beside it.
     np.testing.assert_array_equal(sprites(noise, MODEL, UNITS, **options), found)
-    assert [path.name for path in tmp_path.iterdir()] == ["sprites.npz"]
-    for other in ({"units": UNITS[:4]}, {"units": UNITS + 1}, {"key": jax.random.key(9)}):
-        arguments = {"units": UNITS} | options | other
-        with pytest.raises(ValueError, match=r"`file` must hold sprites of the same units and"):
-            sprites(noise, MODEL, **arguments)
+    assert [path.name for path in tmp_path.iterdir()] == ["sprites.zarr"]
+
+
+def darker(model, unit, key):
+    return noise(model, unit, key) / 2
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"draw": darker}, r"differs in method \("),
+        ({"model": {"scale": jnp.float32(0.6)}}, r"differs in model \("),
+        ({"model": {"scale": jnp.ones((), jnp.bfloat16)}}, r"differs in .*model \("),
+        ({"key": jax.random.key(9)}, r"differs in key \("),
+        ({"units": UNITS[:4]}, "holds 3 batches, against 2 here"),
+        ({"units": UNITS + 1}, "example 0 is another one"),
+        ({"units": UNITS.at[4].set(7.0)}, "example 4 is another one"),
+        ({"batch_size": 3}, r"differs in batch \("),
+    ],
+)
+def test_sprites_of_anything_else_are_not_mixed(tmp_path, other, message):
+    pytest.importorskip("tensorstore")
+    store = tmp_path / "sprites.zarr"
+    same = {"draw": noise, "model": MODEL, "units": UNITS, "key": KEY, "batch_size": 2}
+    first = sprites(**same, store=store)
+    with pytest.raises(ValueError, match=f"`store` must hold .*{message}"):
+        sprites(**(same | other), store=store)
+    np.testing.assert_array_equal(sprites(**same, store=store), first)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_picture_that_is_not_finite_is_named(tmp_path, stored):
+    def draw(model, unit, key):
+        return jnp.full((2, 2, 1), 1 / unit)
+
+    options = {"store": tmp_path / "sprites.zarr"} if stored else {}
+    with pytest.raises(ValueError, match=r"`draw` must give finite pictures; .* at \[0, 3\] are"):
+        sprites(draw, None, UNITS.at[3].set(jnp.nan), key=KEY, batch_size=2, **options)
+    with pytest.raises(ValueError, match="`sprites` must be finite; 1 of its 12 values"):
+        Spritemap(np.ones((1, 2, 2, 3)) * np.r_[np.nan, np.ones(11)].reshape(2, 2, 3), "m", "l")
 
 
 @pytest.mark.soak
