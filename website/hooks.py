@@ -1,0 +1,76 @@
+"""What happens to a page of the documents on its way to the site, in the order of MkDocs' events.
+
+`on_files` adds pages: the files that documents link to, and the notebooks of the tutorials.
+`on_page_markdown` lists the public names of the reference, and mends links. `on_page_content` draws
+formulas, and links names to where they are explained.
+"""
+
+import html
+import re
+import sys
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "website"))
+
+import formulas
+import notebooks
+import reference
+import sources
+
+NAMES = {name.path for namespace in reference.namespaces() for name in reference.public(namespace)}
+_CODE = re.compile(r"<code>([a-z_][\w.]*)</code>(?!</a>)")
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Add what is made of other files."""
+    pages = [Path(file.abs_src_path) for file in files.documentation_pages() if file.abs_src_path]
+    added = {file for page in pages for file in sources.linked(page)}
+    added |= {file for source in added if source.suffix == ".md" for file in sources.linked(source)}
+    for file in sorted(added):
+        made = File.generated(config, sources.address(file), content=sources.content(file))
+        files.append(made)
+    for uri, name in sources.ROOT_PAGES.items():
+        files.append(File.generated(config, uri, content=sources.from_the_root(name)))
+    for page in pages:
+        if page.parent.name == "tutorials":
+            name = f"tutorials/{page.stem}.ipynb"
+            files.append(File.generated(config, name, content=notebooks.notebook(page)))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """List names, mend links, offer the notebook."""
+    uri = page.file.src_uri
+    if uri.startswith("tutorials/"):
+        name = Path(uri).with_suffix(".ipynb").name
+        title, rest = markdown.split("\n", 1)
+        markdown = f"{title}\n\n[Download this page as a notebook]({name}){{ download }}\n{rest}"
+    if page.file.abs_src_path:
+        markdown = sources.redirected(markdown, Path(page.file.abs_src_path), uri)
+    return reference.expanded(markdown)
+
+
+def on_page_content(content: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Draw formulas, and link the names of attrax."""
+    content = formulas.rendered(content)
+    prefixes = ["", "attrax."]
+    if page.file.src_uri.startswith("reference/"):  # a name alone is of the page's namespace
+        prefixes += [f"attrax.{Path(page.file.src_uri).stem}.", "attrax."]
+    return _CODE.sub(lambda found: _linked(found, prefixes), content)
+
+
+def _linked(found: re.Match[str], prefixes: list[str]) -> str:
+    """A public name in code, with a link that mkdocs-autorefs resolves.
+
+    A name without a dot is linked where it cannot be mistaken for that of an argument.
+    """
+    name = html.unescape(found[1])
+    for prefix in prefixes[0 if "." in name else 2 :] if "." in name or "_" in name else ():
+        if prefix + name in NAMES:
+            return f'<autoref identifier="{prefix}{name}">{found[0]}</autoref>'
+    return found[0]
