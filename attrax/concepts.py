@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ._core import _checks
-from ._core._safe import quotient
+from ._core._safe import absolute, quotient
 from ._core._types import Array, PyTree, ScalarFn, tree_dtype, wide_dtype
 
 
@@ -127,7 +127,7 @@ def tcav_magnitude(sensitivities: Array) -> Array:
         the mean of the sensitivities.
     """
     values = _sample(sensitivities, "sensitivities")
-    return quotient(jnp.sum(jax.nn.relu(values)), jnp.sum(jnp.abs(values)), 0)
+    return quotient(jnp.sum(jax.nn.relu(values)), jnp.sum(absolute(values)), 0)
 
 
 def tcav_significance(scores: Array, random_scores: Array) -> SignificanceTest:

@@ -380,3 +380,20 @@ def test_other_refusals():
         attrax.upsample(jnp.ones((3, 4)), (2.5, 2))
     with pytest.raises(ValueError, match="`shape` must be at least 1; got 0"):
         attrax.upsample(jnp.ones((3, 4)), (0, 2))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
+def test_score_cam_gives_no_weight_to_a_score_of_minus_infinity(batch_size):
+    """The logarithm of a probability of 0, beside others that are finite."""
+    worst = jnp.argmin(jnp.sum(Z, axis=(0, 1)))
+
+    def score(x):
+        return jnp.where(jnp.sum(x) > 0.9, jnp.log(jnp.sum(x)), -jnp.inf)
+
+    image = Z[..., worst] / Z[..., worst].max()
+    found = attrax.score_cam(score, image, Z, batch_size=batch_size)
+    low, high = Z.min((0, 1), keepdims=True), Z.max((0, 1), keepdims=True)
+    masks = (Z - low) / (high - low)
+    seen_through = jax.vmap(lambda mask: score(mask * image), in_axes=-1)(masks)
+    assert np.isfinite(found).all()
+    close(found, Z @ jax.nn.softmax(seen_through))
