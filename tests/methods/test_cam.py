@@ -189,7 +189,8 @@ def test_other_numbers_of_positions(name):
     explain = EXPLAIN[name]
     flat = explain(lambda z: smooth_head(z.reshape(Z.shape)), Z.reshape(12, 5))
     close(flat, explain(smooth_head, Z).reshape(12))
-    deep = explain(lambda z: smooth_head(z[0]), Z[None])
+    options = {"positions": 3} if name in POOLING else {}
+    deep = getattr(attrax, name)(lambda z: smooth_head(z[0]), Z[None], **options)
     close(deep[0], explain(smooth_head, Z))
 
 
@@ -357,6 +358,25 @@ def test_refusals_of_every_map(name):
         explain(jnp.sum, jnp.ones((2, 2, 2), int))
     with pytest.raises(ValueError, match=r"`fn` must return a scalar; got shape"):
         explain(lambda z: z, Z)
+
+
+POOLING = {
+    "grad_cam": lambda z, **options: attrax.grad_cam(jnp.sum, z, **options),
+    "grad_cam_plus_plus": lambda z, **options: attrax.grad_cam_plus_plus(jnp.sum, z, **options),
+    "score_cam": lambda z, **options: attrax.score_cam(jnp.sum, z, z, **options),
+}
+
+
+@pytest.mark.parametrize("name", POOLING)
+def test_a_batch_is_not_taken_for_an_example(name):
+    batch = jnp.stack([Z, Z])
+    message = r"one example, .*got shape \(2, 3, 4, 5\)\..*`jax\.vmap`.*pass `positions=3`"
+    with pytest.raises(ValueError, match=message):
+        POOLING[name](batch)
+    assert POOLING[name](batch, positions=3).shape == (2, 3, 4)
+    assert jax.vmap(POOLING[name])(batch).shape == (2, 3, 4)
+    with pytest.raises(ValueError, match=r"`z` must have 1 axes of positions, .*\(3, 4, 5\)"):
+        POOLING[name](Z, positions=1)
 
 
 def test_other_refusals():
