@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from ._core import _checks
-from ._core._safe import quotient
-from ._core._types import Array, PyTree, ScalarFn, tree_dtype, wide_dtype
+from ._core._safe import absolute, quotient
+from ._core._types import Array, PyTree, ScalarFn, tree_dtype
 
 
 class SignificanceTest(NamedTuple):
@@ -33,10 +33,10 @@ def concept_sensitivity(fn: ScalarFn, x: PyTree, direction: PyTree) -> Array:
 
     `d/ds fn(x + s v) at s = 0`, which is `grad fn(x) . v`
 
-    Exact, in one forward pass with its derivative (`jax.jvp`). Local: it says nothing of a step of
-    the size of the concept. Only its sign is free of the length of `direction`, which is used as
-    it is. For many directions at one activation, or where `fn` has no forward derivative, take
-    `attrax.gradient(fn, x)` once, and its product with each of them.
+    Exact, by one gradient. Local: it says nothing about a step of the size of the concept. The
+    direction is used as it is: its length scales the result, and leaves only the sign alone. For
+    many directions at one activation take `attrax.gradient(fn, x)` once, and its product with each
+    of them.
 
     Args:
         fn: `x -> scalar`, normally the tail of a cut with a score:
@@ -62,9 +62,13 @@ def concept_sensitivity(fn: ScalarFn, x: PyTree, direction: PyTree) -> Array:
         derivative itself.
     """
     x = _checks.floating(x)
-    direction = _checks.like(direction, x, "direction")
-    _, slope = jax.jvp(_checks.scalar_valued(fn), (x,), (direction,))
-    return slope.astype(wide_dtype(slope.dtype))
+    direction = _checks.fitting(direction, x, "direction")
+    slope = jax.grad(_checks.scalar_valued(fn))(x)
+    dtype = tree_dtype((slope, direction))
+    products = jax.tree.map(
+        lambda g, v: jnp.sum(g.astype(dtype) * v.astype(dtype)), slope, direction
+    )
+    return sum(jax.tree.leaves(products), jnp.zeros((), dtype))
 
 
 def tcav_score(sensitivities: Array) -> Array:
@@ -127,7 +131,7 @@ def tcav_magnitude(sensitivities: Array) -> Array:
         the mean of the sensitivities.
     """
     values = _sample(sensitivities, "sensitivities")
-    return quotient(jnp.sum(jax.nn.relu(values)), jnp.sum(jnp.abs(values)), 0)
+    return quotient(jnp.sum(jax.nn.relu(values)), jnp.sum(absolute(values)), 0)
 
 
 def tcav_significance(scores: Array, random_scores: Array) -> SignificanceTest:

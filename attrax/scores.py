@@ -264,10 +264,10 @@ def one_of(*scores: Score) -> Callable[[Index], Score]:
             branches = [lambda y, score=score: score(y).astype(dtype) for score in checked]
             if not isinstance(i, jax.Array):
                 return branches[_static(i, len(branches), "there are {} scores")](y)
-            guarded = [_guarded(leaf, i, None, len(branches)) for leaf in jax.tree.leaves(y)]
-            index = guarded[0][1]
-            y = jax.tree.unflatten(jax.tree.structure(y), [leaf for leaf, _ in guarded])
-            return jax.lax.switch(index, branches, y)
+            index, known = _clipped(i, len(branches))
+            # The outputs, too, so that every entry of a gradient is NaN; integers cannot be.
+            y = jax.tree.map(lambda leaf: _product(leaf, known), y)
+            return _product(jax.lax.switch(index, branches, y), known)
 
         return score
 
@@ -324,22 +324,27 @@ def _at(y: Array, index: int | Array, axis: int) -> Array:
     return jax.lax.dynamic_index_in_dim(y, index, axis, keepdims=False)
 
 
-def _guarded(y: Array, i: Index, axis: int | None, size: int = 0) -> tuple[Array, int | Array]:
-    """`y`, all NaN where the traced index i is out of range, and the index made safe.
-
-    The range is that of `axis`, or `size` where there is none.
-    """
-    size = size if axis is None else y.shape[axis]
+def _guarded(y: Array, i: Index, axis: int) -> tuple[Array, int | Array]:
+    """`y`, all NaN where the traced index i is out of range of `axis`, and the index made safe."""
+    size = y.shape[axis]
     if not isinstance(i, jax.Array):
         return y, _static(i, size, "outputs have {} entries")
+    index, known = _clipped(i, size)
+    return _product(y, known), index
+
+
+def _clipped(i: Array, size: int) -> tuple[Array, Array]:
+    """The traced index i inside [0, size), and a factor: 1, or NaN where it was outside."""
     # Narrow integers cannot be compared with a large size.
     index = i.astype(jnp.int32) if i.dtype.itemsize < 4 else i
     inside = (index >= 0) & (index < size)
-    index = jnp.clip(index, 0, size - 1)
-    if not jnp.issubdtype(jnp.result_type(y), jnp.floating):
-        return y, index
-    # A product, not a selection: its derivative is NaN, too, in every entry.
-    return y * jnp.where(inside, 1, jnp.nan).astype(jnp.result_type(y)), index
+    return jnp.clip(index, 0, size - 1), jnp.where(inside, 1, jnp.nan)
+
+
+def _product(y: Any, factor: Array) -> Array:
+    """A product, not a selection: where the factor is NaN, so is the derivative in every entry."""
+    dtype = jnp.result_type(y)
+    return y * factor.astype(dtype) if jnp.issubdtype(dtype, jnp.floating) else y
 
 
 def _static(i: Any, size: int, have: str) -> int:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from .._core import _checks
+from .._core._safe import absolute
 from .._core._types import Array, PyTree, wide_dtype
 from ._cam import stretched, upsample
 from ._gradient import gradient_times_input
@@ -114,5 +115,5 @@ def full_gradient_map(parts: Sequence[Array], shape: Sequence[int]) -> Array:
                 f"{jnp.shape(part)} against {tuple(shape)}."
             )
     dtype = wide_dtype(*(part.dtype for part in parts))
-    seen = [upsample(stretched(jnp.abs(part.astype(dtype))), shape) for part in parts]
+    seen = [upsample(stretched(absolute(part.astype(dtype))), shape) for part in parts]
     return sum((jnp.sum(part, axis=-1) for part in seen[1:]), jnp.sum(seen[0], axis=-1))

@@ -78,7 +78,7 @@ def integrated_hessian_product(
     nodes, weights = nodes_and_weights(_logarithmic(rule), tree_dtype(x))
 
     def integrand(t: Array) -> PyTree:
-        slope, bend = jvp(lambda x: gradient(fn, x), (line(t),), (tangent,))
+        slope, bend = _forward(jvp, lambda x: gradient(fn, x), line(t), tangent)
         return jax.tree.map(
             lambda v, g, h: v * g + t.astype(h.dtype) * h, vector, widen(slope), widen(bend)
         )
@@ -168,6 +168,21 @@ def integrated_hessians(
     ends = np.cumsum([leaf.size for leaf in leaves])
     blocks = [_block(rows, end - leaf.size, leaf) for leaf, end in zip(leaves, ends, strict=True)]
     return jax.tree.unflatten(structure, blocks)
+
+
+def _forward(
+    jvp: Callable[..., Any], slope_at: Callable[[PyTree], PyTree], x: PyTree, tangent: PyTree
+) -> tuple[PyTree, PyTree]:
+    """The gradient and its derivative along `tangent`, or an error that names the option."""
+    try:
+        return jvp(slope_at, (x,), (tangent,))
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        raise TypeError(
+            "`fn` holds a function with a backward rule only (`jax.custom_vjp`), whose gradient "
+            "`jax.jvp` cannot differentiate; pass `jvp=attrax.reverse_jvp`."
+        ) from error
 
 
 def _block(rows: PyTree, start: int, leaf: Array) -> PyTree:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax.numpy as jnp
 
 from .. import scores
+from .._core import _checks
 from .._core._types import Array, PyTree, ScalarFn, Score
 from .._models._cuts import capture, cut
 from ._integrated import integrated_gradients
@@ -80,6 +81,7 @@ def strongest_channel(
         Leino et al. (2018), arXiv:1802.03788, section 4, for the slice to the layer and the slice
         from it; the channel mask of TruLens is the second step.
     """
+    _checks.function(score, "`score`")
     z, tail = cut(model, x, at=at)
     contributions = channels(explain(lambda z: score(tail(z)), z), axis=axis)
     # No channel is the strongest where one is NaN. A traced index of -1 makes its score NaN.

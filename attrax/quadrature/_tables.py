@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._core import _checks
-from . import _kronrod, _logarithmic
+from . import _kronrod, _legendre, _logarithmic
 from ._rule import Rule
 
 
@@ -98,8 +98,7 @@ def gauss_legendre(n: int) -> Rule:
         >>> round(float(rule.weights @ rule.nodes**3), 12)
         0.25
     """
-    nodes, weights = np.polynomial.legendre.leggauss(n)
-    return Rule((1 + nodes) / 2, weights / weights.sum())
+    return Rule(*_legendre.nodes_and_weights(n))
 
 
 @_factory
@@ -125,10 +124,11 @@ def clenshaw_curtis(n: int) -> Rule:
 
 def _clenshaw_curtis_weights(n: int) -> np.ndarray:
     """The integrals over [0, 1] of the n cosine interpolation functions."""
-    intervals = n - 1
-    k, j = np.arange(n), np.arange(1, intervals // 2 + 1)
-    terms = np.where(2 * j == intervals, 1.0, 2.0) / (4.0 * j**2 - 1)
-    weights = 1 - np.cos(2 * np.pi * np.outer(k, j) / intervals) @ terms
+    # The integral of the k-th Chebyshev polynomial is 1 / (1 - k^2) for even k and 0 for odd ones.
+    even = np.arange(0, n, 2)
+    integrals = np.zeros(n)
+    integrals[::2] = 1 / (1.0 - even**2)
+    weights = np.fft.irfft(integrals, 2 * (n - 1))[:n]
     weights[1:-1] *= 2
     return weights / weights.sum()
 
