@@ -12,8 +12,18 @@ import jax
 import jax.numpy as jnp
 
 from ._core import _checks
+from ._core._names import shown
 from ._core._safe import absolute, quotient
 from ._core._types import Array, PyTree, ScalarFn, tree_dtype
+
+__all__ = [
+    "SignificanceTest",
+    "concept_sensitivity",
+    "tcav_magnitude",
+    "tcav_score",
+    "tcav_significance",
+]
+__dir__ = shown(__name__)
 
 
 class SignificanceTest(NamedTuple):

@@ -17,8 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._core import _checks
+from ._core._names import shown
 from ._core._types import Array, Distribution, PyTree, Sampler, cast_like, wide_dtype
 from .paths import straight
+
+__all__ = [
+    "gaussian",
+    "linear",
+    "point",
+    "square_removal",
+    "stochastic_channels",
+    "uniform_noise",
+]
+__dir__ = shown(__name__)
 
 
 def point(x: PyTree) -> Sampler:

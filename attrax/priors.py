@@ -45,7 +45,16 @@ import numpy as np
 
 from ._core import _checks, _safe
 from ._core._loops import keep_sums, weighted_sum
+from ._core._names import shown
 from ._core._types import Array, PyTree
+
+__all__ = [
+    "batch_mean",
+    "monitor",
+    "right_reasons",
+    "total_variation",
+]
+__dir__ = shown(__name__)
 
 
 def batch_mean(fn: Callable[..., PyTree], xs: PyTree, *aux: PyTree, batch_size: int = 8) -> PyTree:

@@ -18,7 +18,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._core import _checks, _safe
+from ._core._names import shown
 from ._core._types import Array, Score, wide_dtype
+
+__all__ = [
+    "Index",
+    "channel",
+    "contrast",
+    "direction",
+    "log_probability",
+    "logit",
+    "logsumexp",
+    "margin",
+    "max_logit",
+    "neuron",
+    "norm",
+    "one_of",
+    "probability",
+    "threshold",
+]
+__dir__ = shown(__name__)
 
 Index: TypeAlias = int | np.integer | Array
 

@@ -9,6 +9,18 @@ from typing import NamedTuple, TypeAlias
 
 from numpy.typing import ArrayLike
 
+from ._core._names import shown
+
+__all__ = [
+    "Spelling",
+    "Text",
+    "byte_pairs",
+    "sentence_pieces",
+    "word_pieces",
+    "words",
+]
+__dir__ = shown(__name__)
+
 Spelling: TypeAlias = Callable[[Sequence[str]], Sequence[str]]
 """From the tokens of a text to strings, one a token, whose concatenation is the text."""
 

@@ -18,9 +18,13 @@ rest goes on. `Batch` is for iterables that bring labels or other arrays to be s
 attributions, or that know themselves what they could not read.
 """
 
+from .._core._names import shown
 from ._batches import Batch as Batch
 from ._batches import batches as batches
 from ._explain import explain as explain
 from ._store import Results as Results
 from ._store import Stored as Stored
 from ._store import open as open
+
+__dir__ = shown(__name__)
+del shown

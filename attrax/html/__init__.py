@@ -20,6 +20,7 @@ as `visualise.activation_tiles` makes them.
 Pages of many pictures lie in files beside a `gallery`, which leads to them.
 """
 
+from .._core._names import shown
 from ._activation_grid import activation_grid as activation_grid
 from ._attribution_maps import attribution_maps as attribution_maps
 from ._caption import Caption as Caption
@@ -33,3 +34,6 @@ from ._semantic_dictionary import semantic_dictionary as semantic_dictionary
 from ._spatial_attribution import spatial_attribution as spatial_attribution
 from ._tokens import plain_tokens as plain_tokens
 from ._tokens import tokens as tokens
+
+__dir__ = shown(__name__)
+del shown
