@@ -39,9 +39,9 @@ class SignificanceTest(NamedTuple):
 
 
 def concept_sensitivity(fn: ScalarFn, x: PyTree, direction: PyTree) -> Array:
-    """How fast the score grows when the activation moves along a concept's direction.
+    r"""How fast the score grows when the activation moves along a concept's direction.
 
-    `d/ds fn(x + s v) at s = 0`, which is `grad fn(x) . v`
+    $$\frac{d}{ds} fn(x + s v) \text{ at } s = 0 \text{, which is } \nabla fn(x) \cdot v$$
 
     Exact, by one gradient. Local: it says nothing about a step of the size of the concept. The
     direction is used as it is: its length scales the result, and leaves only the sign alone. For
@@ -82,9 +82,11 @@ def concept_sensitivity(fn: ScalarFn, x: PyTree, direction: PyTree) -> Array:
 
 
 def tcav_score(sensitivities: Array) -> Array:
-    """For which fraction of the examples of a class a concept raises the score.
+    r"""For which fraction of the examples of a class a concept raises the score.
 
-    `mean_n (S_n > 0)`, S the sensitivities
+    $$mean_n [S_n > 0]$$
+
+    where S are the sensitivities.
 
     1 and 0 both say that the concept matters, for the class or against it. A random direction gives
     a half on average, but a single one anything, as the gradients of one class are alike. So one
@@ -115,9 +117,11 @@ def tcav_score(sensitivities: Array) -> Array:
 
 
 def tcav_magnitude(sensitivities: Array) -> Array:
-    """Which share of all sensitivity is in favour of the class.
+    r"""Which share of all sensitivity is in favour of the class.
 
-    `sum_n max(S_n, 0) / sum_n |S_n|`, S the sensitivities
+    $$\frac{\sum_n \max(S_n, 0)}{\sum_n |S_n|}$$
+
+    where S are the sensitivities.
 
     The TCAV score with each example weighed by the size of its sensitivity. Where all are zero it
     is 0, with derivative 0.
@@ -145,10 +149,11 @@ def tcav_magnitude(sensitivities: Array) -> Array:
 
 
 def tcav_significance(scores: Array, random_scores: Array) -> SignificanceTest:
-    """Whether the scores of a concept differ from those of random concepts: Welch's t-test.
+    r"""Whether the scores of a concept differ from those of random concepts: Welch's t-test.
 
-    `t = (mean(a) - mean(b)) / sqrt(var(a)/n + var(b)/m)` and `p = P(|T| >= |t|)`, T with
-    Student's distribution of Welch's degrees of freedom
+    $$t = \frac{mean(a) - mean(b)}{\sqrt{var(a) / n + var(b) / m}} \text{ and } p = P(|T| \ge |t|)$$
+
+    where T has Student's distribution of Welch's degrees of freedom
 
     Each score of the concept belongs to one fit, against another random set of examples; each
     random score to a fit of one random set against another. Two-sided, for a concept may speak

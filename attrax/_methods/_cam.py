@@ -20,9 +20,9 @@ from ._gradient import gradient, gradient_times_input
 
 
 def cam(z: Array, weights: Array) -> Array:
-    """The class activation map: activations weighed by the weights of a class.
+    r"""The class activation map: activations weighed by the weights of a class.
 
-    `out[p] = sum_c weights[c] z[p, c]`
+    $$out_p = \sum_c weights_c z_{p,c}$$
 
     For networks that end in a mean over positions and one dense layer. There it is exact: the mean
     of the map, plus the bias of the class, is the logit.
@@ -59,9 +59,9 @@ def cam(z: Array, weights: Array) -> Array:
 
 
 def grad_cam(fn: ScalarFn, z: Array, *, positions: int | None = None) -> Array:
-    """Grad-CAM: activations weighed by the mean gradient of their channel.
+    r"""Grad-CAM: activations weighed by the mean gradient of their channel.
 
-    `out[p] = sum_c w[c] z[p, c]` with `w[c] = mean_q (grad fn(z))[q, c]`
+    $$out_p = \sum_c w_c z_{p,c} \text{ with } w_c = mean_q (\nabla fn(z))_{q,c}$$
 
     Where the network ends in a mean over positions and a dense layer it is `cam`, divided by the
     number of positions. Elsewhere the mean discards where the gradient is large, so that the map
@@ -98,10 +98,10 @@ def grad_cam(fn: ScalarFn, z: Array, *, positions: int | None = None) -> Array:
 
 
 def grad_cam_plus_plus(fn: ScalarFn, z: Array, *, positions: int | None = None) -> Array:
-    """Grad-CAM++: activations weighed by positive gradients, which saturate in their number.
+    r"""Grad-CAM++: activations weighed by positive gradients, which saturate in their number.
 
-    `out[p] = sum_c w[c] z[p, c]` with
-    `w[c] = sum_q relu(g[q, c]) / (2 + relu(g[q, c]) sum_r z[r, c])` and `g = grad fn(z)`
+    $$out_p = \sum_c w_c z_{p,c} \text{ with } g = \nabla fn(z)
+    \text{ and } w_c = \sum_q \frac{relu(g_{q,c})}{2 + relu(g_{q,c}) \sum_r z_{r,c}}$$
 
     Exact for the score `exp(fn)`, up to the positive factor `exp(fn(z))`, where `fn` is piecewise
     linear in z: then the higher derivatives of the definition are powers of the gradient. Made for
@@ -142,9 +142,9 @@ def grad_cam_plus_plus(fn: ScalarFn, z: Array, *, positions: int | None = None) 
 
 
 def hires_cam(fn: ScalarFn, z: Array) -> Array:
-    """HiResCAM: gradient times activation, summed over channels.
+    r"""HiResCAM: gradient times activation, summed over channels.
 
-    `out[p] = sum_c z[p, c] (grad fn(z))[p, c]`
+    $$out_p = \sum_c z_{p,c} (\nabla fn(z))_{p,c}$$
 
     Each position has its own gradient. Complete where `fn` is linear in z up to a constant: the
     sum is `fn(z) - fn(0)` for networks that end in one dense layer behind `z`, with or without a
@@ -178,9 +178,9 @@ def hires_cam(fn: ScalarFn, z: Array) -> Array:
 
 
 def layer_cam(fn: ScalarFn, z: Array) -> Array:
-    """LayerCAM: positive gradients times activation, summed over channels.
+    r"""LayerCAM: positive gradients times activation, summed over channels.
 
-    `out[p] = sum_c relu((grad fn(z))[p, c]) z[p, c]`
+    $$out_p = \sum_c relu((\nabla fn(z))_{p,c}) z_{p,c}$$
 
     Where a channel would lower the score it counts 0, not as evidence against: made for early
     layers, whose gradients are noisy. Not complete.
@@ -221,10 +221,11 @@ def score_cam(
     positions: int | None = None,
     batch_size: int = 8,
 ) -> Array:
-    """Score-CAM: activations weighed by the score of the input seen through each of them.
+    r"""Score-CAM: activations weighed by the score of the input seen through each of them.
 
-    `out[p] = sum_c w[c] z[p, c]` with `w = softmax_c fn(b + m[c] (x - b))`,
-    where the mask `m[c]` is channel c, upsampled to the input and stretched to [0, 1]
+    $$out_p = \sum_c w_c z_{p,c} \text{ with } w = softmax_c fn(b + m_c (x - b))$$
+
+    where the mask $m_c$ is channel c, upsampled to the input and stretched to [0, 1].
 
     Forward passes only, one for each channel: `fn` needs no gradient. The weights are positive and
     sum to 1, so the map tells nothing about the size of the score. A channel that is the same at

@@ -27,10 +27,12 @@ def certified_integrated_gradients(
     max_evaluations: int = 257,
     batch_size: int = 64,
 ) -> Certified:
-    """Integrated gradients of a batch, each example to a tolerance of its own attribution.
+    r"""Integrated gradients of a batch, each example to a tolerance of its own attribution.
 
-    `integral_0^1 grad fn(c(t), *aux) * c'(t) dt` with `c = path(x, b)`, to a relative error
-    `||A - A_exact||_1 / ||A||_1` whose estimate is at most the tolerance
+    $$A = \int_0^1 \nabla fn(c(t), aux) \odot c'(t) \, dt \text{ with } c = path(x, b)$$
+
+    to a relative error $\lVert A - A_{exact} \rVert_1 / \lVert A \rVert_1$
+    whose estimate is at most the tolerance.
 
     On the straight line this is `attrax.integrated_gradients`; on any other path
     `attrax.path_integrated_gradients`; at a layer, give the batch of activations as `xs` and the
@@ -119,9 +121,10 @@ def certified_conductance(
     max_evaluations: int = 257,
     batch_size: int = 64,
 ) -> Certified:
-    """Conductance of a batch, each example to a tolerance of its own attribution.
+    r"""Conductance of a batch, each example to a tolerance of its own attribution.
 
-    `integral_0^1 (d fn / d z)(x_t) * (d z / d t)(x_t) dt` with `x_t = b + t (x - b)`
+    $$\int_0^1 \frac{\partial fn}{\partial z}(x_t) \odot \frac{d z}{d t}(x_t) \, dt
+    \text{ with } x_t = b + t (x - b)$$
 
     Everything about rules, estimate, cost and refusals is as in
     `attrax.certified_integrated_gradients`; what the numbers mean is in `attrax.conductance`.

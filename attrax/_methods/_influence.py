@@ -19,9 +19,9 @@ def influence(
     key: Array | None = None,
     batch_size: int = 8,
 ) -> PyTree:
-    """The gradient averaged over a distribution of interest, multiplied by nothing.
+    r"""The gradient averaged over a distribution of interest, multiplied by nothing.
 
-    `sum_k w_k grad fn(p(t_k, key_k))` with `p = distribution(x)`
+    $$\sum_k w_k \nabla fn(p(t_k, key_k)) \text{ with } p = distribution(x)$$
 
     With `attrax.distributions.linear(b)`, `x - b` times it is integrated gradients. Otherwise
     completeness does not hold.

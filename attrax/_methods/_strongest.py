@@ -38,10 +38,12 @@ def strongest_channel(
     explain: Explain = integrated_gradients,
     axis: int = -1,
 ) -> ChannelExplanation:
-    """The channel of a layer that speaks most for a score, and what in the input drives it.
+    r"""The channel of a layer that speaks most for a score, and what in the input drives it.
 
-    `c = argmax_c channels(explain(score . tail, z))[c]` where `(z, tail)` is the cut at the layer,
-    then `explain(sum_p z(x)[p, c], x)`
+    $$c = argmax_c channels(explain(score \circ tail, z))_c \text{, then }
+    explain(x \mapsto \sum_p z(x)_{p,c}, x)$$
+
+    where `(z, tail)` is the cut at the layer.
 
     The first step holds the input fixed and asks the layer, the second holds the channel fixed and
     asks the input. The two do not multiply to the attribution of the input towards the score: that

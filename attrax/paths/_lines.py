@@ -17,7 +17,9 @@ from .._core._types import (
 
 
 def straight(x: PyTree, baseline: PyTree | None = None) -> Curve:
-    """The straight line `baseline + t (x - baseline)`; a baseline of None is zeros.
+    r"""The straight line from a baseline to x; a baseline of None is zeros.
+
+    $$c(t) = baseline + t (x - baseline)$$
 
     It is exactly the baseline at t = 0 and exactly `x` at t = 1, however large the baseline.
 

@@ -13,9 +13,9 @@ from ._lines import between
 
 
 def tokenwise(order: Any) -> Path:
-    """The path on which one token after another moves from the baseline to x.
+    r"""The path on which one token after another moves from the baseline to x.
 
-    `c(t)[order[k]] = b + (x - b) clip(n t - k, 0, 1)` for k = 0, ..., n - 1
+    $$c(t)_{order(k)} = b + (x - b) \, clip(n t - k, 0, 1) \text{ for } k = 0, \dots, n - 1$$
 
     In each of n equal parts of the time one token moves along a straight line, and the others stand
     still. The attribution of a token adds up to what its arrival changes, `fn(those before and

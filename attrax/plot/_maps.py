@@ -34,9 +34,11 @@ def heatmap(
     title: str = "Attribution magnitude",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws how strongly each pixel is attributed, whatever the sign.
+    r"""Draws how strongly each pixel is attributed, whatever the sign.
 
-    `m = sum_c |attribution[..., c]|`, coloured from 0 to the `percentile` of `m`.
+    $$m_p = \sum_c |attribution_{p,c}|$$
+
+    Coloured from 0 to the `percentile` of $m$.
 
     Pixels above the end of the scale get its last colour, and the colour bar an arrow. The
     maximum ends the scale where the percentile is 0 and the map is not; an all-zero map is left
@@ -80,9 +82,11 @@ def signed(
     title: str = "Signed attribution",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws for and against: blue pixels raise the score, red ones lower it.
+    r"""Draws for and against: blue pixels raise the score, red ones lower it.
 
-    `s = sum_c attribution[..., c]`, coloured from `-v` to `v`, `v` the `percentile` of `|s|`.
+    $$s_p = \sum_c attribution_{p,c}$$
+
+    Coloured from $-v$ to $v$, where $v$ is the `percentile` of $|s|$.
 
     The scale is symmetric, so zero is always white. Channels of opposite sign cancel; `heatmap`
     shows the pixels where they do.
@@ -126,9 +130,11 @@ def overlay(
     title: str = "Overlay",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws the magnitude map over the image.
+    r"""Draws the magnitude map over the image.
 
-    `picture = alpha * colour(m) + (1 - alpha) * image`, `m` as in `heatmap`.
+    $$picture = \alpha \, colour(m) + (1 - \alpha) \, image$$
+
+    where $m$ is that of `heatmap`.
 
     Args:
         attribution: `(H, W, C)` or `(H, W)`.
