@@ -47,6 +47,10 @@ class Loop(NamedTuple):
         inside = self.high is not None and other.high is None and self.low <= other.low < self.high
         return self.depth == other.depth and (self == other or inside)
 
+    def is_apart_from(self, other: Loop) -> bool:
+        """Whether no iteration is in both."""
+        return self.low + self.length <= other.low or other.low + other.length <= self.low
+
     def __str__(self) -> str:
         return f"[{self.low}]" if self.high is None else f"[{self.low}:{self.high}]"
 
@@ -129,6 +133,13 @@ class Address:
             (self.words, self.count, self.anchor) == (other.words, other.count, other.anchor)
             and len(self.loops) == len(other.loops)
             and all(mine.holds(its) for mine, its in zip(self.loops, other.loops, strict=True))
+        )
+
+    def is_apart_from(self, other: Address) -> bool:
+        """Whether two addresses of one count are other iterations of one scan."""
+        return len(self.loops) == len(other.loops) and any(
+            mine.depth == its.depth and mine.is_apart_from(its)
+            for mine, its in zip(self.loops, other.loops, strict=True)
         )
 
     def means(self, wanted: Address) -> tuple[int | None, ...] | None:

@@ -7,7 +7,7 @@ evaluated.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -223,7 +223,7 @@ class _Counter:
 
     def __init__(self, axes: Axes | None):
         self.counts: Counter[Address] = Counter()
-        self.used: set[Address] = set()
+        self.used: defaultdict[Address, list[Address]] = defaultdict(list)
         self.axes = axes
 
     def label(self, label: Label, eqn: Eqn, scans: int) -> Label:
@@ -236,11 +236,13 @@ class _Counter:
 
     def _count(self, name: Address) -> Address:
         """The name with its count: as it was in an earlier reading, unless that is taken."""
-        base = name.base
-        if name.count is None or name in self.used:
-            name = name.counted(self.counts[base])
-        self.counts[base] = max(self.counts[base], (name.count or 0) + 1)
-        self.used.add(name)
+        base, count = name.base, name.count
+        taken = self.used[base.counted(count)]
+        if count is None or not all(name.is_apart_from(other) for other in taken):
+            count = self.counts[base]
+        self.counts[base] = max(self.counts[base], count + 1)
+        name = name.counted(count)
+        self.used[base.counted(count)].append(name)
         return name
 
 
