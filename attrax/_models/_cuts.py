@@ -127,6 +127,8 @@ def cut(
 
     Returns:
         `(z, tail)`; with a score `(z, fn)`, where `fn(z) = score(tail(z))` is what a method takes.
+        Integers beside the floats of an activation are then held fixed: they are None in `z`, and
+        `fn` puts them back.
 
     Raises:
         ValueError: no such layer, several of that name, or a value that cannot be reached; a layer
@@ -156,7 +158,23 @@ def cut(
     is_single = isinstance(at, str)
     parts = reading.derive(("cut", names, is_single), lambda: _Cut(reading, names, is_single))
     z, tail = parts.run(args)
-    return z, tail if score is None else tail.then(score)
+    return (z, tail) if score is None else _scored(z, tail, score)
+
+
+def _scored(z: PyTree, tail: Model, score: Score) -> tuple[PyTree, Callable[[PyTree], Any]]:
+    """What a method takes: an activation of floats, and a score as a function of it."""
+    leaves, tree = jax.tree.flatten(z)
+    smooth = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
+    if all(smooth) or not any(smooth):
+        return z, tail.then(score)
+    pairs = list(zip(leaves, smooth, strict=True))
+
+    def fn(z: PyTree) -> Any:
+        given = zip(tree.flatten_up_to(z), pairs, strict=True)
+        whole = [new if is_smooth else leaf for new, (leaf, is_smooth) in given]
+        return score(tail(jax.tree.unflatten(tree, whole)))
+
+    return jax.tree.unflatten(tree, [leaf if kept else None for leaf, kept in pairs]), fn
 
 
 class _Cut:
