@@ -22,9 +22,9 @@ from .._core._names import shown
 from ._batches import Batch as Batch
 from ._batches import batches as batches
 from ._explain import explain as explain
-from ._store import Results as Results
-from ._store import Stored as Stored
-from ._store import open as open
+from ._results import Results as Results
+from ._results import Stored as Stored
+from ._results import open as open
 
 __dir__ = shown(__name__)
 del shown

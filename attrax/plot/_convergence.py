@@ -101,18 +101,7 @@ def convergence(
         ax.set_ylim(0.0, 1.0)
         note(ax, "all zero")
     if tolerance is not None:
-        ax.axhline(tolerance, color="0.6", linewidth=1.0, zorder=0)
-        ax.annotate(
-            f"tolerance {tolerance:.3g}",
-            (1.0, tolerance),
-            xycoords=ax.get_yaxis_transform(),
-            xytext=(0, -3),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            fontsize="small",
-            color="0.4",
-        )
+        _draw_tolerance(ax, tolerance)
     places = np.unique(np.concatenate([table["evaluations"] for table in tables.values()]))
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.xaxis.set_minor_formatter(NullFormatter())
@@ -123,15 +112,34 @@ def convergence(
     ax.grid(color="0.9", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    handles = [Line2D([], [], color=c, label=name) for name, c in zip(tables, cycle(NAMED))]
+    as_written(ax.legend(handles=_handles(tables), fontsize="small", loc="lower left"))
+    return ax
+
+
+def _handles(tables: Mapping[str, Mapping[str, Floats]]) -> list[Line2D]:
+    """A colour for each run, and a dash for each kind of line that there is."""
+    runs = [Line2D([], [], color=c, label=name) for name, c in zip(tables, cycle(NAMED))]
     present = {kind for table in tables.values() for kind in table}
-    handles += [
+    return runs + [
         Line2D([], [], color="0.3", linestyle=dash, marker=marker, markersize=4, label=label)
         for kind, (label, dash, marker) in _KINDS.items()
         if kind in present
     ]
-    as_written(ax.legend(handles=handles, fontsize="small", loc="lower left"))
-    return ax
+
+
+def _draw_tolerance(ax: Axes, tolerance: float) -> None:
+    ax.axhline(tolerance, color="0.6", linewidth=1.0, zorder=0)
+    ax.annotate(
+        f"tolerance {tolerance:.3g}",
+        (1.0, tolerance),
+        xycoords=ax.get_yaxis_transform(),
+        xytext=(0, -3),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize="small",
+        color="0.4",
+    )
 
 
 def _draw(ax: Axes, places: Floats, values: Floats, colour: str, kind: str) -> None:

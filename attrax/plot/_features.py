@@ -168,10 +168,30 @@ def summary(
 
     width = 6.4 + 1.3 * means + 0.5 * (table is not None)
     ax = new_axes(width, max(len(rows), 2) * 0.45 + 1.1) if ax is None else ax
+    heights = _draw_dots(ax, rows, colours, labels)
+    ax.set_xlabel(with_units("attribution", units))
+    ax.set_title(printable(title))
+    if means:
+        _draw_means(ax, [float(np.abs(row).mean()) for row in rows], heights, units)
+    if table is not None:
+        inset = beside(ax, 1.45 if means else 0.15, 0.13)
+        norm, label = Normalize(0.0, 1.0), "feature value"
+        bar = colour_bar(inset, norm, _VALUES, values=np.zeros(1), label=label)
+        bar.set_ticks([0.0, 1.0], labels=["low", "high"])
+    return ax
+
+
+def _draw_dots(
+    ax: Axes,
+    rows: Sequence[Floats],
+    colours: Sequence[tuple[Floats, Colormap]],
+    labels: Sequence[str],
+) -> list[float]:
+    """Draws a row of dots for each feature; row i is centred at the height returned for it."""
     heights = [float(len(rows) - 1 - i) for i in range(len(rows))]
     ax.axvline(0.0, color="0.3", linewidth=0.8, zorder=1)
     _scale(ax, np.concatenate(rows))
-    dot = float(np.clip(60 / np.sqrt(len(values)), 2.0, 5.0))  # points
+    dot = float(np.clip(60 / np.sqrt(len(rows[0])), 2.0, 5.0))  # points
     across, up = _dots(ax, dot, len(rows))
     for row, (shares, cmap), height in zip(rows, colours, heights, strict=True):
         ax.axhline(height, color="0.85", linewidth=0.8, zorder=0)
@@ -191,16 +211,7 @@ def summary(
     ax.set_yticks(heights, labels, parse_math=False)
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.set_xlabel(with_units("attribution", units))
-    ax.set_title(printable(title))
-    if means:
-        _draw_means(ax, [float(np.abs(row).mean()) for row in rows], heights, units)
-    if table is not None:
-        inset = beside(ax, 1.45 if means else 0.15, 0.13)
-        norm, label = Normalize(0.0, 1.0), "feature value"
-        bar = colour_bar(inset, norm, _VALUES, values=np.zeros(1), label=label)
-        bar.set_ticks([0.0, 1.0], labels=["low", "high"])
-    return ax
+    return heights
 
 
 def piles(row: Floats, order: Floats, across: float, up: float) -> Floats:

@@ -187,7 +187,8 @@ def _stored(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same, by way of a store: the results of a dataset whose examples are the units."""
     from ..datasets import Batch, open
-    from ..datasets._explain import plan, run
+    from ..datasets._explain import run
+    from ..datasets._plan import plan
 
     chunks = [
         Batch((jax.tree.map(lambda leaf, i=i: leaf[i : i + size], units),))
