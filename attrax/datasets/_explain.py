@@ -196,7 +196,7 @@ class _Queue:
 
 
 def _values(rows: Rows, outputs: dict[str, Array]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """What is written of a batch, and what became of each example."""
+    """What is written for a batch, and what became of each example."""
     status = np.full(rows.examples, EXPLAINED, np.uint8)
     values = {name: np.asarray(output)[: rows.examples] for name, output in outputs.items()}
     missing = [index - rows.first for index in rows.unreadable]

@@ -147,7 +147,7 @@ def _record(
     source: Source,
     sharding: jax.sharding.Sharding | None,
 ) -> dict[str, Any]:
-    """What the results depend on; a store belongs to one of these."""
+    """What the results depend on, and so what a store belongs to."""
     weights = jax.tree.leaves(model)
     shapes = ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in map(_numbers, weights))
     devices = {jnp.zeros(()).device} if sharding is None else sharding.device_set

@@ -81,7 +81,8 @@ class Results:
             with a leading axis of examples.
         status: an array of a number for each example: 0 unfinished, 1 explained, 2 explained with
             a result that is not finite, 3 unreadable. It is written after the results, so that
-            those are there where it is not 0. Where it is 3, floating results are NaN and others 0.
+            they are there wherever it is not 0. Where it is 3, floating results are NaN, others
+            are 0.
         metadata: what the call was given.
         complete: whether every batch is finished.
     """
@@ -120,7 +121,7 @@ class Results:
 
 
 def open(path: str | Path) -> Results:
-    """The results in a store, also while it is being written: what is finished then.
+    """The results in a store; while it is still being written, those that are finished.
 
     Args:
         path: of the store.

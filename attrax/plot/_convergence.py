@@ -15,10 +15,10 @@ from ._canvas import NAMED, as_written, new_axes, note
 
 
 class Convergence(NamedTuple):
-    """What is known of an attribution after some numbers of evaluations.
+    """What is known about an attribution after each number of evaluations.
 
     All but the first are `(L,)`, not negative, and relative to the size of the attribution,
-    `sum |A|`; at least one of them is given.
+    `sum |A|`. At least one of them must be given.
 
     Attributes:
         evaluations: `(L,)`, ascending: nodes of a rule, or `evaluations` of `attrax.Certified`.
@@ -54,18 +54,18 @@ def convergence(
 
     `y = sum |A_n - A'| / sum |A'|` and the estimates of it, over n, both on logarithmic axes
 
-    A colour a run, which is a rule or an example; seven are told apart. Solid is the error, dashed
-    its estimate, dotted the completeness gap. An estimate is good where it runs above the error and
-    close to it. The gap runs below: errors of opposite sign cancel in it. A rule of order p is a
+    Each run, a rule or an example, has a colour; seven can be told apart. The error is solid, its
+    estimate dashed, the completeness gap dotted. A good estimate runs above the error and close to
+    it. The gap runs below, because errors of opposite sign cancel in it. A rule of order p is a
     straight line of slope -p.
 
-    On logarithmic axes there is no zero: what is exactly zero is a triangle at the lower edge.
+    Logarithmic axes have no zero: a value that is exactly zero is a triangle at the lower edge.
 
     Args:
         runs: name to a `Convergence(evaluations, error, estimate, gap)`.
-        tolerance: what the error should be below: a grey line.
+        tolerance: the bound that the error should stay below, drawn as a grey line.
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes.

@@ -43,21 +43,21 @@ def features(
 
     `rows = argsort(-|a|)[:k]`, and below them the sum of all others, in a fainter colour
 
-    So the numbers add up to the whole attribution. Equal magnitudes keep the order of the features.
-    A single feature that is left over is drawn by itself. In the sum of the others opposite signs
-    cancel.
+    The numbers shown add up to the whole attribution. Features of equal magnitude keep their order.
+    If only one feature is left over, it is drawn by itself. In the sum of the others, opposite
+    signs cancel.
 
     Args:
         attribution: `(N,)`, one value a feature.
-        x: the example: `(N,)` numbers or texts, written behind the names.
-        names: of the features; their numbers where not given.
-        k: rows, before that of the others.
+        x: the example: `(N,)` numbers or texts, written after the names.
+        names: of the features; their numbers if not given.
+        k: how many features have a row of their own.
         limit: the horizontal axis is scaled to this value, so that several pictures can be
-            compared; to the largest drawn value where not given.
-        classes: names of the class that blue (positive) and that red (negative) speaks for.
+            compared; to the largest value drawn if not given.
+        classes: names of the classes that blue (positive) and red (negative) stand for.
         units: what attributions are measured in, such as "logit".
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes.
@@ -105,28 +105,28 @@ def summary(
     title: str = "Attributions of all examples",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws many examples: a row for each feature, in it a dot for each example.
+    """Draws many examples: a row for each feature, with a dot for each example.
 
-    A dot stands at `attributions[example, feature]`, in the colour of `xs[example, feature]`.
+    A dot stands at `attributions[example, feature]`; its colour shows `xs[example, feature]`.
 
-    Rows descend by the mean magnitude over the examples, `mean_n |a[n, i]|`, which bars beside them
-    show. Below them are the sums of all other features. Dots of about the same attribution are
-    piled up, low values of the feature below high ones; a pile is never higher than its row.
-    Nothing is drawn at random.
+    Rows are sorted by mean magnitude over the examples, `mean_n |a[n, i]|`, which bars beside them
+    show. The last row is the sum of all other features. Dots with about the same attribution are
+    stacked, low feature values below high ones; a stack is never higher than its row. Nothing is
+    drawn at random.
 
-    The colour of a dot tells where a value lies between the 5th and the 95th percentile of its own
-    feature; values beyond them have the end colours, a feature of one value only is grey. Without
-    `xs` blue dots are positive, red ones negative, and grey ones zero.
+    The colour of a dot shows where a value lies between the 5th and 95th percentiles of its own
+    feature. Values beyond them have the end colours; a feature with a single value is grey. Without
+    `xs`, blue dots are positive, red ones negative and grey ones zero.
 
     Args:
         attributions: `(n, N)`, examples by features.
         xs: the examples, `(n, N)`.
-        names: of the features; their numbers where not given.
-        k: rows, before that of the others.
+        names: of the features; their numbers if not given.
+        k: how many features have a row of their own.
         means: whether the bars of mean magnitudes are drawn.
         units: what attributions are measured in, such as "logit".
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes; those of the bars and of the colours are its `child_axes`.
@@ -142,8 +142,8 @@ def summary(
         [-3.0, 2.0]
 
     References:
-        Lundberg et al. (2020), doi:10.1038/s42256-019-0138-9, the summary plot; there piles are
-        shuffled, and the mean magnitudes are another picture.
+        Lundberg et al. (2020), doi:10.1038/s42256-019-0138-9, the summary plot. There the stacks
+        are shuffled, and the mean magnitudes are a picture of their own.
     """
     values = real_array("attributions", stacked("attributions", attributions))
     if values.ndim != 2:
