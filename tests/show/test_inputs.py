@@ -388,6 +388,8 @@ def test_a_series_or_a_volume_is_no_picture():
             draw(volume)
     with pytest.raises(ValueError, match=r"`image` .* got \(20,\)\. `plot.time_series` draws"):
         plot.overlay(MAP, series)
+    with pytest.raises(ValueError, match=r"`image` must lie in \[0, 1\].*`plot.time_series`"):
+        plot.overlay(np.ones((60, 3)), 20 * np.ones((60, 3)))
     with pytest.raises(ValueError, match=r"`image` .* of a volume draw one slice at a time"):
         plot.overlay(MAP, volume)
 
