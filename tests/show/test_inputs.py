@@ -415,6 +415,14 @@ def test_half_a_surrogate_pair_can_be_drawn(draw):
     figure.savefig(BytesIO(), format="svg")
 
 
+def test_nothing_controls_a_terminal():
+    codes = [*range(32), *range(127, 160)]
+    every = "".join(map(chr, codes))
+    plain = html.plain_tokens([Text([every], [[1.0], [2.0]], every, every)], classes=[every, "b"])
+    assert not {ord(letter) for letter in plain.replace("\n", "")} & set(codes)
+    assert len(plain.split("\n")) == 3
+
+
 def test_half_a_surrogate_pair_can_be_printed_and_written(tmp_path):
     text = Text([HALF, "\ud83d\ude00"], [[1.0, 2.0], [2.0, 0.0]], HALF, "\udfff")
     plain = html.plain_tokens([text], classes=[HALF, "b"])
