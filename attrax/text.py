@@ -31,8 +31,8 @@ class Text(NamedTuple):
     Attributes:
         tokens: `L` strings.
         attribution: `(L,)`, or `(K, L)` with a row for each class.
-        truth: the class that it has.
-        prediction: the class that the model gives it.
+        truth: its true class.
+        prediction: the class that the model predicts.
     """
 
     tokens: Sequence[str]
@@ -52,7 +52,7 @@ def words(tokens: Sequence[str]) -> list[str]:
 
 
 def word_pieces(tokens: Sequence[str]) -> list[str]:
-    """Tokens of BERT and its kin: `##` continues the word before.
+    """Tokens of BERT and similar models: `##` continues the word before.
 
     Example:
         >>> word_pieces(["sing", "##ing", "birds"])
@@ -75,10 +75,10 @@ def sentence_pieces(tokens: Sequence[str]) -> list[str]:
 
 
 def byte_pairs(tokens: Sequence[str]) -> list[str]:
-    r"""Tokens of GPT-2 and its kin: every letter is a byte of the text in UTF-8.
+    r"""Tokens of GPT-2 and similar models: every letter is a byte of the text in UTF-8.
 
-    A character that is parted between tokens shows as replacement characters in both. Tokens with
-    letters that stand for no byte, such as special tokens, are left as they are.
+    A character whose bytes are split between tokens shows as a replacement character in each.
+    Tokens with letters that do not stand for a byte, such as special tokens, are left as they are.
 
     Example:
         >>> byte_pairs(["sing", "ing", "Ġcaf", "Ã©", "Ċ"])

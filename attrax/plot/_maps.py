@@ -34,15 +34,15 @@ def heatmap(
     title: str = "Attribution magnitude",
     ax: Axes | None = None,
 ) -> Axes:
-    r"""Draws how strongly each pixel is attributed, whatever the sign.
+    r"""Draws how strongly each pixel is attributed, ignoring the sign.
 
     $$m_p = \sum_c |attribution_{p,c}|$$
 
     Coloured from 0 to the `percentile` of $m$.
 
-    Pixels above the end of the scale get its last colour, and the colour bar an arrow. The
-    maximum ends the scale where the percentile is 0 and the map is not; an all-zero map is left
-    blank and says so.
+    Pixels above the end of the scale get its last colour, and the colour bar an arrow. If the
+    percentile is 0 although the map is not, the scale ends at the maximum. A map that is zero
+    everywhere is left blank and says so.
 
     Args:
         attribution: `(H, W, C)` or `(H, W)`.
@@ -52,7 +52,7 @@ def heatmap(
         units: what attributions are measured in, such as "logit"; written on the colour bar.
         cmap: colour map of magnitudes.
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes.
@@ -89,7 +89,7 @@ def signed(
     Coloured from $-v$ to $v$, where $v$ is the `percentile` of $|s|$.
 
     The scale is symmetric, so zero is always white. Channels of opposite sign cancel; `heatmap`
-    shows the pixels where they do.
+    still shows those pixels.
 
     Args:
         attribution: `(H, W, C)` or `(H, W)`.
@@ -98,7 +98,7 @@ def signed(
         units: what attributions are measured in, such as "logit"; written on the colour bar.
         cmap: diverging colour map, its middle at zero.
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes.
@@ -145,7 +145,7 @@ def overlay(
         units: what attributions are measured in, such as "logit"; written on the colour bar.
         cmap: colour map of magnitudes.
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes.
@@ -191,7 +191,7 @@ def mask(
         threshold: quantile in [0, 1] above which pixels are kept.
         opacity: factor in [0, 1] for the other pixels.
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes.

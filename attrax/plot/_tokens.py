@@ -41,7 +41,7 @@ def tokens(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws a text with every token coloured by its attribution, a block for each class.
+    """Draws a text with every token coloured by its attribution, in one block per class.
 
     `colour = blue where a > 0, red where a < 0`, as strong as `min(|a| / limit, 1)`
 
@@ -50,14 +50,14 @@ def tokens(
     Args:
         text: a `Text(tokens, attribution, truth, prediction)`.
         classes: names of the rows of the attribution, where it has one for each class.
-        limit: where the colours end; the largest absolute value if not given. Give one limit to
-            texts that are to be compared.
+        limit: where the colours end; the largest absolute value if not given. Give texts that
+            are to be compared the same limit.
         spelling: from tokens to pieces of text: `words`, `word_pieces`, `sentence_pieces`,
             `byte_pairs`, or any `tokens -> strings` whose concatenation is the text.
-        columns: letters a line; more make smaller letters where `ax` is given.
+        columns: letters in a line; with `ax` given, more columns make the letters smaller.
         units: what attributions are measured in, such as "logit".
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes.
