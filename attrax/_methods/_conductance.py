@@ -155,21 +155,22 @@ def conductance(
     line = straight(x, _checks.baseline_like(baseline, x))
     nodes, weights = nodes_and_weights(rule, tree_dtype(x))
 
-    integrand = flow(split, line, jvp)
-    total = weighted_sum(integrand, nodes, weights, batch_size=batch_size)
+    through = flow(split, line, jvp)
+    total = weighted_sum(lambda t: through(t)[1], nodes, weights, batch_size=batch_size)
     return cast_like(total, _layer(split, x))
 
 
-def flow(split: Split, curve: Curve, jvp: Jvp = jax.jvp) -> Callable[[Array], PyTree]:
-    """`t -> (d fn / d z) * (d z / d t)` on a curve in input space, for `conductance`."""
+def flow(split: Split, curve: Curve, jvp: Jvp = jax.jvp) -> Callable[[Array], tuple[Array, PyTree]]:
+    """`t -> (fn, (d fn / d z) * (d z / d t))` on a curve in input space, for `conductance`."""
 
-    def integrand(t: Array) -> PyTree:
+    def integrand(t: Array) -> tuple[Array, PyTree]:
         def along(t: Array) -> Any:
             return _divide(split, curve(t))
 
         z, velocity, fn = _forward(jvp, along, t)
-        fn = _outside(fn, split, curve(t))
-        return jax.tree.map(jnp.multiply, widen(gradient(fn, z)), widen(velocity))
+        fn = _checks.scalar_valued(_outside(fn, split, curve(t)))
+        value, slope = jax.value_and_grad(fn)(z)
+        return value, jax.tree.map(jnp.multiply, widen(slope), widen(velocity))
 
     return integrand
 
