@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ._model import Model, Static, divide, unwrapped
+from ._model import Model, Static, copied, divide
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,18 @@ def as_model(anything: Any) -> Model:
     The arrays of a callable pytree become the model's weights. A Linen module must be bound, or be
     given with its variables to `from_linen`.
 
-    What a plain function closes over belongs to its program: change it, and attrax, like `jax.jit`,
-    may still find the program of before. Pass weights as arguments, or as a callable pytree.
+    A module becomes a value: training it later does not change the model. A plain function, or an
+    object that is no pytree, is what it is at each call: it is traced anew each time. Under
+    `jax.jit` it is traced once, and what it closes over becomes a constant of the program: pass
+    weights as arguments, or as a callable pytree.
 
     Args:
         anything: a `Model` (returned as it is), `flax.nnx.Module` or a bound method of one, bound
             `flax.linen.Module`, `jax.tree_util.Partial`, or any other callable.
 
     Returns:
-        The model. The same object gives an equal static program each time, so that a second call
-        finds the traces of the first.
+        The model. The same object gives an equal static program each time, so that a jitted
+        function of it is not traced again.
 
     Raises:
         TypeError: `anything` is not callable, is a Linen module without variables, or a method of
@@ -71,13 +73,4 @@ def as_model(anything: Any) -> Model:
     if not callable(anything):
         raise TypeError(f"a model must be callable; got {type(anything).__name__}.")
     weights, static = divide(anything)
-    return Model(weights, _Function(static))
-
-
-def closes_over_modules(program: Any) -> bool:
-    nnx = sys.modules.get("flax.nnx")
-    if nnx is None or not isinstance(program, _Function):
-        return False
-    functions = [unwrapped(c.value) for c in program.static.rest if c is not None]
-    cells = [c for f in functions for c in getattr(f, "__closure__", None) or ()]
-    return any(isinstance(cell.cell_contents, nnx.Module) for cell in cells)
+    return Model(copied(weights), _Function(static))

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from .._core._types import PyTree
 from . import _program
 from ._adapters import as_model
+from ._containers import placeholder
 from ._model import Model
 from ._names import Layers, Target, resolve, shorten, table
-from ._reading import Reading, read
+from ._reading import Kept, Reading, read
 from ._taps import is_reading
 
 
@@ -163,8 +164,7 @@ class _Cut:
                 "derivative rule (custom_jvp, custom_vjp) whose rule uses a traced value that is "
                 "not among its arguments: pass that value to it as an argument."
             )
-        trees = [t.site.label.tree for t in targets]
-        examples = [jax.tree.unflatten(tree, [0] * tree.num_leaves) for tree in trees]
+        examples = [placeholder(t.site.label.tree, t.site.avals) for t in targets]
         whole = examples[0] if single else dict(zip(names, examples, strict=True))
         self.tree = jax.tree.structure(whole)
         self.head = reading.compiled(self.split.head)
@@ -184,6 +184,7 @@ class _Tail:
         self.outputs = reading.outputs
         self.avals = _program.input_avals(split.tail)[-split.num_values :]
         self.plain = reading.compiled(split.tail)
+        self.kept = Kept()  # its readings: a tail cannot change
 
     def __repr__(self) -> str:
         return f"<tail from {', '.join(self.names)}>"
@@ -259,7 +260,7 @@ def keeping(reading: Reading, jaxpr: Any, targets: Sequence[Target]) -> Callable
     def found(*args: Any) -> dict[str, Any]:
         return _program.edit(stripped, args, edits)[1]
 
-    return found if reading.has_closures else jax.jit(found, inline=True)
+    return reading.jitted(found)
 
 
 def with_consts(reading: Reading, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:

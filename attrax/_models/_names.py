@@ -7,9 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
-
 from . import _program
+from ._containers import shown
 from ._program import RANGE, Site
 
 
@@ -196,7 +195,7 @@ def table(sites: Sequence[Site]) -> Layers:
             continue
         if not all(_program.is_open(c) for c in site.inside):
             continue
-        trees = [jax.tree.unflatten(site.label.tree, part) for part in _describe(site)]
+        trees = [shown(site.label.tree, part) for part in _describe(site)]
         rows.append(Layer(display(site, sites), *trees))
     return Layers(rows)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .._core._types import PyTree
 from . import _program
-from ._adapters import closes_over_modules
-from ._model import Model, Same, Static, divide
+from ._containers import in_order, key_orders
+from ._fixed import Same, snapshot
+from ._model import Model, Static, divide
 from ._taps import reading
 
 
@@ -28,20 +32,26 @@ class Traced(NamedTuple):
 class Reading:
     """The program of a model in which every value is named, and what was derived from it."""
 
-    def __init__(self, traced: Traced, axes: Mapping[str, Any] | None = None):
+    def __init__(
+        self, traced: Traced, axes: Mapping[str, Any] | None = None, *, is_kept: bool = False
+    ):
         self.program = _program.normalise(traced.program, axes)
         self.outputs = traced.outputs
         self.has_closures = _program.closes_over_values(traced.program.jaxpr)
         self.sites = list(_program.sites(self.program.jaxpr))
+        # JAX loses what a derivative rule closes over inside a nested jit; and a program that is
+        # used once is not worth a compilation.
+        self.is_compiled = is_kept and not self.has_closures
         self._derived: dict[Hashable, Any] = {}
         self._lock = threading.RLock()
 
     def compiled(self, jaxpr: Any) -> Callable[..., list[Any]]:
         """A piece of this program as a function: compiled once, and inlined where it is traced."""
         plain = _program.strip(jaxpr)
-        if self.has_closures:  # JAX loses what a derivative rule closes over inside a nested jit
-            return lambda *args: _program.run(plain, args)
-        return jax.jit(lambda *args: _program.run(plain, args), inline=True)
+        return self.jitted(lambda *args: _program.run(plain, args))
+
+    def jitted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.jit(function, inline=True) if self.is_compiled else function
 
     def derive(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Make something of this program once."""
@@ -54,25 +64,59 @@ class Reading:
 _CACHE_SIZE = 128
 
 
-_cache: OrderedDict[Hashable, Any] = OrderedDict()
+class Kept:
+    """The last `_CACHE_SIZE` things that were made."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def get(self, key: Hashable, make: Callable[[], tuple[Any, bool]]) -> Any:
+        """Look up, or make; `make` says whether to keep."""
+        with self._lock:
+            if key in self._found:
+                self._found.move_to_end(key)
+                return self._found[key]
+        value, keep = make()
+        if keep:
+            with self._lock:
+                value = self._found.setdefault(key, value)
+                while len(self._found) > _CACHE_SIZE:
+                    self._found.popitem(last=False)
+        return value
 
 
-_lock = threading.RLock()
+_kept = Kept()
 
 
-def cached(key: Hashable, make: Callable[[], tuple[Any, bool]]) -> Any:
-    """Look up, or make and keep the last `_CACHE_SIZE`; `make` says whether to keep."""
-    with _lock:
-        if key in _cache:
-            _cache.move_to_end(key)
-            return _cache[key]
-    value, keep = make()
-    if keep:
-        with _lock:
-            value = _cache.setdefault(key, value)
-            while len(_cache) > _CACHE_SIZE:
-                _cache.popitem(last=False)
-    return value
+def cached(program: Any, key: Hashable, make: Callable[[bool], tuple[Any, bool]]) -> Any:
+    """What was made of a program before, if it cannot have changed since; or make it.
+
+    Only programs that say what they are made of are kept: those of adapters by `fixed`, and those
+    that hold their own results (`kept`: tails, which cannot change). `make` is told whether what it
+    makes may be kept, and says whether it is.
+    """
+    own = getattr(program, "kept", None)
+    if own is not None:
+        return own.get(key, lambda: make(True))
+    fixed = fixed_of(program)
+    if fixed is None or key is None:
+        return make(False)[0]
+    return _kept.get((fixed, key), lambda: make(True))
+
+
+def fixed_of(program: Any) -> Hashable | None:
+    """What a program is made of now; None for one that may change unseen, as a plain function."""
+    return program.fixed() if hasattr(program, "fixed") else None
+
+
+def key_of(kind: str, weights: PyTree, inputs: PyTree) -> Hashable | None:
+    """What a program depends on besides the model, or None if that may change unseen."""
+    (given, static), (arrays, structure) = divide(inputs), divide(weights)
+    seen = snapshot(static)
+    if seen is None:
+        return None
+    return kind, seen, structure, tuple(map(aval_of, [*arrays, *given])), context()
 
 
 _probe = jax.jit(lambda: 0)
@@ -95,14 +139,34 @@ def _as_array(leaf: Any) -> Any:
     return jnp.asarray(leaf) if isinstance(leaf, (bool, int, float, complex, np.generic)) else leaf
 
 
+def with_arrays(result: Any) -> Any:
+    """An output with its numbers as arrays."""
+    return in_order(jax.tree.map(_as_array, result), key_orders(result))
+
+
+@contextlib.contextmanager
+def _named_modules() -> Iterator[None]:
+    """Name the calls of Linen and NNX modules, wherever they are called in this block."""
+    with contextlib.ExitStack() as stack:
+        if "flax.linen" in sys.modules:
+            from ._linen import tapped
+
+            stack.enter_context(tapped())
+        if "flax.nnx" in sys.modules:
+            from ._nnx import tapped
+
+            stack.enter_context(tapped())
+        yield
+
+
 def traced(model: Model, arrays: Sequence[Any], static: Static) -> Traced:
     outputs = []
 
     def flat(*arrays):
         weights, inputs, kwargs = static.join(arrays)
-        with reading():
+        with reading(), _named_modules():
             result = model.program(weights, *inputs, **kwargs)
-        leaves, rest = divide(jax.tree.map(_as_array, result))
+        leaves, rest = divide(with_arrays(result))
         outputs[:] = [rest]
         return leaves
 
@@ -116,14 +180,14 @@ def read(
     """The named program of a model at these inputs, and the arrays to run it with."""
     arrays, static = divide((model.weights, tuple(inputs), dict(kwargs)))
 
-    def make():
+    def make(may_keep: bool):
         found = traced(model, arrays, static)
-        # A constant that is a tracer belongs to the trace that is running, and to no other.
-        keep = not any(isinstance(c, Tracer) for c in found.program.consts)
-        # An NNX module may have changed by the next call, and nothing here would notice.
-        keep = keep and not closes_over_modules(model.program)
-        return Reading(found), keep
+        # A constant that is a tracer belongs to the trace that is running, and to no other; one
+        # that is an array was closed over, and may be another one the next time.
+        consts = _program.held_arrays(found.program)
+        keep = may_keep and not any(isinstance(c, (Tracer, jax.Array)) for c in consts)
+        return Reading(found, is_kept=keep), keep
 
-    key = ("read", model.program, static, tuple(map(aval_of, arrays)), context())
-    found = cached(key, make)
+    key = key_of("read", model.weights, (tuple(inputs), dict(kwargs)))
+    found = cached(model.program, key, make)
     return found, [*found.program.consts, *arrays]

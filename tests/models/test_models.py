@@ -1,7 +1,9 @@
 """Models as pytrees, and models with a batch axis of their own seen as functions of one example."""
 
 import functools
+import itertools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,17 +116,19 @@ def test_an_output_without_a_batch_axis_is_refused():
 
 
 def test_unbatched_costs_no_second_trace():
-    traces = []
+    traces = itertools.count()
 
-    def model(xs):
-        traces.append(1)
-        return attrax.tap("h", jnp.sin(xs)).sum(axis=1)
+    class Sine(nn.Module):
+        def __call__(self, xs):
+            next(traces)
+            return attrax.tap("h", jnp.sin(xs)).sum(axis=1)
 
-    one = attrax.unbatched(model)
-    attrax.capture(one, X, at="h")
-    count = len(traces)
-    attrax.capture(attrax.unbatched(model), X + 1, at="h")
-    assert len(traces) == count
+    for scale in (1.0, 2.0):
+        one = attrax.unbatched(attrax.from_linen(Sine(), {}))
+        close(attrax.capture(one, scale * X, at="h"), jnp.sin(scale * X))
+        if scale == 1.0:
+            count = next(traces)
+    assert next(traces) == count + 1
 
 
 def test_unbatched_where_batch_size_one_runs_other_operations():

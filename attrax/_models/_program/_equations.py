@@ -95,6 +95,19 @@ def bodies_of(eqn: Any) -> Iterator[Any]:
                 yield item
 
 
+def held_arrays(program: Program) -> Iterator[Any]:
+    """The constants of a program, and those of the programs inside of its equations."""
+    yield from program.consts
+    yield from _inner_constants(program.jaxpr)
+
+
+def _inner_constants(jaxpr: Any) -> Iterator[Any]:
+    for eqn in open_jaxpr(jaxpr).eqns:
+        for body in bodies_of(eqn):
+            yield from constants(body)
+            yield from _inner_constants(body)
+
+
 def with_bodies(eqn: Any, change: Callable[[Any], Any]) -> Any:
     """The equation with every program inside it changed (arities must stay)."""
 

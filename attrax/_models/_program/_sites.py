@@ -1,4 +1,4 @@
-"""What a program holds: its taps, their names, and which outputs are copies of inputs."""
+"""What a program holds: its taps and their names."""
 
 from __future__ import annotations
 
@@ -7,17 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from .._taps import Label, tap_p
-from ._equations import (
-    INLINED,
-    OPENED,
-    bodies_of,
-    constants,
-    count_stacked,
-    is_var,
-    like,
-    open_jaxpr,
-    with_bodies,
-)
+from ._equations import OPENED, bodies_of, constants, is_var, like, open_jaxpr, with_bodies
 
 RANGE = re.compile(r"\[(\d+):(\d+)\]")
 
@@ -65,54 +55,6 @@ def map_names(jaxpr: Any, change: Callable[[str], str]) -> Any:
 
     opened = open_jaxpr(jaxpr)
     return like(jaxpr, opened.replace(eqns=[convert(e) for e in opened.eqns]), constants(jaxpr))
-
-
-def copies(jaxpr: Any) -> list[int | None]:
-    """For each output the input that it is an unchanged copy of, or None."""
-    opened = open_jaxpr(jaxpr)
-    source: dict[Any, Any] = {v: (i, None) for i, v in enumerate(opened.invars)}
-
-    def get(atom):
-        return source.get(atom) if is_var(atom) else None
-
-    for eqn in opened.eqns:
-        given, kind = [get(a) for a in eqn.invars], eqn.primitive.name
-        if eqn.primitive is tap_p or kind in ("copy", "copy_p", "optimization_barrier"):
-            found = given
-        elif kind == "transpose":
-            found = [_transposed(given[0], tuple(eqn.params["permutation"]))]
-        elif kind == "scan":
-            found = _scan_copies(eqn, given)
-        elif kind in INLINED | (OPENED - {"cond"}):
-            found = [None if i is None else given[i] for i in copies(next(bodies_of(eqn)))]
-        else:
-            continue
-        source.update((v, f) for v, f in zip(eqn.outvars, found, strict=True) if f is not None)
-    found = [get(a) for a in opened.outvars]
-    return [None if f is None or f[1] is not None else f[0] for f in found]
-
-
-def _transposed(source: Any, permutation: tuple[int, ...]) -> Any:
-    if source is None:
-        return None
-    index, before = source
-    axes = permutation if before is None else tuple(before[p] for p in permutation)
-    return index, None if axes == tuple(range(len(axes))) else axes
-
-
-def _scan_copies(eqn: Any, given: list[Any]) -> list[Any]:
-    """A carry that each iteration hands on; a `y` that is the iteration's own `x`."""
-    body, stacked = next(bodies_of(eqn)), [v.aval for v in eqn.invars]
-    num_ys = count_stacked([v.aval for v in eqn.outvars], open_jaxpr(body).outvars)
-    num_xs = count_stacked(stacked, open_jaxpr(body).invars)
-    num_carry = len(eqn.outvars) - num_ys
-    first_carry, first_x = len(stacked) - num_xs - num_carry, len(stacked) - num_xs
-    return [
-        given[i]
-        if i is not None and (i == first_carry + o if o < num_carry else i >= first_x)
-        else None
-        for o, i in enumerate(copies(body))
-    ]
 
 
 def strip(jaxpr: Any, but: frozenset[str] = frozenset()) -> Any:
