@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ._model import Model, Static, copied, divide
+from ._model import Model, Static, copied, divide, unwrapped
 
 
 @dataclass(frozen=True)
@@ -74,3 +74,14 @@ def as_model(anything: Any) -> Model:
         raise TypeError(f"a model must be callable; got {type(anything).__name__}.")
     weights, static = divide(anything)
     return Model(copied(weights), _Function(static))
+
+
+def code_of(program: Any) -> Hashable | None:
+    """What users wrote of a program; None for one that attrax derived from another."""
+    if not isinstance(program, _Function):
+        return program.code if hasattr(program, "code") else None
+    values = [unwrapped(rest.value) for rest in program.static.rest if rest is not None]
+    function = values[0] if values else program.static.structure
+    function = getattr(function, "func", function)  # of a partial
+    function = getattr(function, "__func__", function)  # of a method
+    return getattr(function, "__code__", type(function))

@@ -113,6 +113,10 @@ class _Linen:
         """What the program is made of now."""
         return snapshot(self.module.value, self.kwargs, self.discards)
 
+    @property
+    def code(self) -> type:
+        return type(self.module.value)
+
 
 class _Active(threading.local):
     reader: _Reader | None = None

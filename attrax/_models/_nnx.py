@@ -136,7 +136,7 @@ class _Graph:
     """The structure of a module, equal to one of the same classes and static values."""
 
     def __init__(self, graph: Any, module: Any):
-        self.value = graph
+        self.value, self.cls = graph, type(module)
         self.static = tuple(_static(module))
         self.key = self.now()
 
@@ -177,6 +177,10 @@ class _Nnx:
         """What the program is made of now."""
         static = self.graph.now()
         return None if static is None else (self, static)
+
+    @property
+    def code(self) -> Hashable:
+        return self.graph.cls, self.method
 
     def __call__(self, state: PyTree, *inputs: Any, **kwargs: Any) -> Any:
         result, after = self._run(state, *inputs, **kwargs)

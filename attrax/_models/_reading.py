@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 
 from .._core._types import PyTree
 from . import _program
-from ._containers import in_order, key_orders
-from ._fixed import Same, snapshot
-from ._model import Model, Static, divide
-from ._taps import reading
-
-
-class Traced(NamedTuple):
-    """The raw program of a model at given shapes, a function of the arrays of (weights, inputs)."""
-
-    program: _program.Program
-    outputs: Static
+from ._adapters import code_of
+from ._check import Seen, verify
+from ._fixed import snapshot
+from ._model import Model, divide
+from ._tracing import Traced, aval_of, context, traced
 
 
 class Reading:
@@ -119,69 +109,23 @@ def key_of(kind: str, weights: PyTree, inputs: PyTree) -> Hashable | None:
     return kind, seen, structure, tuple(map(aval_of, [*arrays, *given])), context()
 
 
-_probe = jax.jit(lambda: 0)
-
-
-def context() -> Hashable:
-    """All settings of JAX that a trace depends on, such as precision, meshes and mapped axes.
-
-    JAX finds the same trace of `_probe` again exactly where they are the same.
-    """
-    prng = jax.config.jax_default_prng_impl  # pyright: ignore[reportAttributeAccessIssue]
-    return Same(_probe.trace().jaxpr), prng
-
-
-def aval_of(leaf: Any) -> Any:
-    return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
-
-
-def _as_array(leaf: Any) -> Any:
-    return jnp.asarray(leaf) if isinstance(leaf, (bool, int, float, complex, np.generic)) else leaf
-
-
-def with_arrays(result: Any) -> Any:
-    """An output with its numbers as arrays."""
-    return in_order(jax.tree.map(_as_array, result), key_orders(result))
-
-
-@contextlib.contextmanager
-def _named_modules() -> Iterator[None]:
-    """Name the calls of Linen and NNX modules, wherever they are called in this block."""
-    with contextlib.ExitStack() as stack:
-        if "flax.linen" in sys.modules:
-            from ._linen import tapped
-
-            stack.enter_context(tapped())
-        if "flax.nnx" in sys.modules:
-            from ._nnx import tapped
-
-            stack.enter_context(tapped())
-        yield
-
-
-def traced(model: Model, arrays: Sequence[Any], static: Static) -> Traced:
-    outputs = []
-
-    def flat(*arrays):
-        weights, inputs, kwargs = static.join(arrays)
-        with reading(), _named_modules():
-            result = model.program(weights, *inputs, **kwargs)
-        leaves, rest = divide(with_arrays(result))
-        outputs[:] = [rest]
-        return leaves
-
-    program = _program.trace(flat, [aval_of(a) for a in arrays])
-    return Traced(program, outputs[0])
+_seen = Seen()
 
 
 def read(
-    model: Model, inputs: Sequence[Any], kwargs: Mapping[str, Any]
+    model: Model, inputs: Sequence[Any], kwargs: Mapping[str, Any], *, verified: bool = True
 ) -> tuple[Reading, list[Any]]:
-    """The named program of a model at these inputs, and the arrays to run it with."""
+    """The named program of a model at these inputs, and the arrays to run it with.
+
+    The first time it is compared with what the model computes when it is not read.
+    """
     arrays, static = divide((model.weights, tuple(inputs), dict(kwargs)))
 
     def make(may_keep: bool):
         found = traced(model, arrays, static)
+        code = code_of(model.program) if verified else None
+        if code is not None and (may_keep or _seen.is_new(code, arrays)):
+            verify(model, found, arrays, static)
         # A constant that is a tracer belongs to the trace that is running, and to no other; one
         # that is an array was closed over, and may be another one the next time.
         consts = _program.held_arrays(found.program)

@@ -14,8 +14,9 @@ from .._core._types import PyTree
 from . import _program
 from ._adapters import as_model
 from ._model import Model, copied, divide
-from ._reading import Reading, cached, fixed_of, key_of, read, traced
+from ._reading import Reading, cached, fixed_of, key_of, read
 from ._taps import is_array, is_reading
+from ._tracing import traced
 
 _SIZES = (2, 3)
 
@@ -111,7 +112,9 @@ class _Unbatched:
 
     def _named(self, inner: Model, inputs: Any, args: Any, kwargs: Any) -> Any:
         """The outputs, with each tapped value without its batch axis."""
-        two, three = self._at_sizes(inputs, kwargs, lambda a, k: read(inner, a, k)[0])
+        two, three = self._at_sizes(
+            inputs, kwargs, lambda a, k, size: read(inner, a, k, verified=size == _SIZES[0])[0]
+        )
         arrays, static = divide((inner.weights, args, kwargs))
         found = Reading(traced(inner, arrays, static), _batch_axes(two, three))
         leaves = _program.run(found.program.jaxpr, [*found.program.consts, *arrays])
@@ -121,13 +124,13 @@ class _Unbatched:
             [_squeeze(leaf, axis) for leaf, axis in zip(leaves, axes, strict=True)]
         )
 
-    def _at_sizes(self, inputs: Any, kwargs: Any, look: Callable[[Any, Any], Any]) -> list[Any]:
+    def _at_sizes(self, inputs: Any, kwargs: Any, look: Callable[..., Any]) -> list[Any]:
         """What is seen of the model at two batch sizes."""
         found = []
         for size in _SIZES:
             args, options = self._batch(inputs, kwargs, size)
             try:
-                found.append(look(args, options))
+                found.append(look(args, options, size))
             except Exception as error:
                 raise ValueError(
                     "`unbatched` traces the model with batches of 2 and 3 to find its batch axes, "
@@ -151,7 +154,7 @@ class _Unbatched:
         return given, _with(0, dict(kwargs), size)
 
     def _out_axes(self, inner: Model, inputs: Any, kwargs: Any) -> Any:
-        def shapes(args, options):
+        def shapes(args, options, size):
             found = jax.eval_shape(
                 lambda w, i, k: self.program(w, *i, **k), inner.weights, args, options
             )

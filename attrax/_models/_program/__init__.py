@@ -16,6 +16,8 @@ The keys of `eqn.params` are not an API of JAX. Read here are `name`, `length`, 
 holds a program; arities are derived from shapes.
 """
 
+from ._comparing import Difference as Difference
+from ._comparing import difference as difference
 from ._dependence import depends as depends
 from ._editing import Edits as Edits
 from ._editing import edit as edit
