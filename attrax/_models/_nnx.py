@@ -276,14 +276,18 @@ class _Reader:
     def __init__(self) -> None:
         self.roots = itertools.count()
         self.marked: list[Any] = []
+        self.wrapped: dict[int, tuple[Any, str]] = {}
         self.running: list[tuple[str, int, str]] = []
 
     def mark(self, module: Any) -> str:
         """Write into each module under this one where it stands."""
         here = f"{next(self.roots)}|{'/'.join(running_path())}|"
         for path, child in nnx.iter_modules(module):
-            if _PATH not in vars(child):  # one that is shared has the path that comes first
-                object.__setattr__(child, _PATH, here + "/".join(map(str, path)))
+            mark = here + "/".join(map(str, path))
+            if isinstance(child, nnx.bridge.ToNNX):  # its attributes are variables of Linen
+                self.wrapped.setdefault(id(child), (child, mark))
+            elif _PATH not in vars(child):  # one that is shared has the path that comes first
+                object.__setattr__(child, _PATH, mark)
                 self.marked.append(child)
         return here
 
@@ -292,7 +296,8 @@ class _Reader:
             vars(module).pop(_PATH, None)
 
     def call(self, original: Callable[..., Any], name: str, module: Any, args: Any, kwargs: Any):
-        mark = vars(module).get(_PATH) or self.mark(module)
+        mark = vars(module).get(_PATH) or self.wrapped.get(id(module), (None, ""))[1]
+        mark = mark or self.mark(module)
         root, prefix, path = mark.split("|")
         this = (root, id(module), name)
         # `super().__call__`; and what is called from outside has no name of its own

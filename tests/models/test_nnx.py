@@ -152,8 +152,8 @@ def test_other_threads_see_no_taps():
 
     x_outside = jnp.ones(4)
     attrax.layers(attrax.from_nnx(Slow()), X)
-    assert len(programs) == 1
-    assert "attrax_tap" not in programs[0]
+    assert len(programs) == 2  # the model is traced with taps, and once without
+    assert not any("attrax_tap" in program for program in programs)
 
 
 def test_a_model_in_training_mode_is_refused_by_name():
