@@ -51,29 +51,67 @@ def as_model(anything: Any) -> Model:
     """
     if isinstance(anything, Model):
         return anything
-    linen, nnx = sys.modules.get("flax.linen"), sys.modules.get("flax.nnx")
-    if linen is not None and isinstance(anything, linen.Module):
-        if anything.scope is None:
-            raise TypeError(
-                f"the Linen module {type(anything).__name__} has no variables of its own: "
-                "write attrax.from_linen(module, variables)."
-            )
-        from ._linen import from_linen
-
-        return from_linen(*anything.unbind())
-    if linen is not None and isinstance(getattr(anything, "__self__", None), linen.Module):
-        raise TypeError(
-            "a method of a Linen module has no weights of its own: write attrax.from_linen(module, "
-            f"variables, method={anything.__name__!r})."
-        )
-    if nnx is not None and isinstance(getattr(anything, "__self__", anything), nnx.Module):
+    owner = getattr(anything, "__self__", anything)
+    if _is_module(owner, "flax.linen"):
+        return _of_linen(anything, owner)
+    if _is_module(owner, "flax.nnx"):
         from ._nnx import from_nnx
 
         return from_nnx(anything)
-    if not callable(anything):
-        raise TypeError(f"a model must be callable; got {type(anything).__name__}.")
+    _refuse(anything)
     weights, static = divide(anything)
     return Model(copied(weights), _Function(static))
+
+
+def _is_module(value: Any, package: str) -> bool:
+    found = sys.modules.get(package)
+    return found is not None and isinstance(value, found.Module)
+
+
+def _of_linen(anything: Any, module: Any) -> Model:
+    if anything is not module:
+        method = anything.__name__
+        option = "" if method in ("apply", "init", "__call__") else f", method={method!r}"
+        raise TypeError(
+            "a method of a Linen module has no weights of its own: write attrax.from_linen(module, "
+            f"variables{option})."
+        )
+    if module.scope is None:
+        raise TypeError(
+            f"the Linen module {type(module).__name__} has no variables of its own: "
+            "write attrax.from_linen(module, variables)."
+        )
+    from ._linen import from_linen
+
+    return from_linen(*module.unbind())
+
+
+def _refuse(anything: Any) -> None:
+    name = anything.__name__ if isinstance(anything, type) else type(anything).__name__
+    adapters = {"flax.linen": "from_linen(module, variables)", "flax.nnx": "from_nnx(module)"}
+    for package, adapter in adapters.items():
+        found = sys.modules.get(package)
+        if found and isinstance(anything, type) and issubclass(anything, found.Module):
+            raise TypeError(f"{name} is a class: make a module of it, and write {adapter}.")
+    if callable(anything):
+        return
+    raise TypeError(f"a model must be callable; got {name}: {adapter_for(anything)}.")
+
+
+def adapter_for(value: Any) -> str:
+    """What to write for a value that is not what an adapter takes."""
+    if _is_module(value, "flax.linen"):
+        return "write from_linen(module, variables)"
+    if _is_module(value, "flax.nnx"):
+        return "write from_nnx(module)"
+    if hasattr(value, "apply_fn") and hasattr(value, "params"):
+        return (
+            "write from_linen(module, {'params': state.params}), or a function that calls "
+            "`state.apply_fn`"
+        )
+    if callable(value):
+        return "a function needs no adapter, see as_model"
+    return "give a Flax module, or a function of the inputs"
 
 
 def code_of(program: Any) -> Hashable | None:

@@ -158,6 +158,11 @@ def in_order(tree: PyTree, orders: Sequence[tuple[Any, ...] | None]) -> PyTree:
     return _arranged(tree, iter(orders)) if orders else tree
 
 
+def with_leaves(tree: PyTree, leaves: Sequence[Any]) -> PyTree:
+    """Other leaves in the structure of `tree`, dicts in its order."""
+    return in_order(jax.tree.unflatten(jax.tree.structure(tree), leaves), key_orders(tree))
+
+
 def _arranged(node: Any, orders: Iterator[tuple[Any, ...] | None]) -> Any:
     if node is None or jax.tree_util.all_leaves([node]):
         return node

@@ -13,6 +13,7 @@ import flax.linen as nn
 from flax.core import DenyList
 
 from .._core._types import PyTree
+from ._adapters import adapter_for
 from ._fixed import Fixed, snapshot
 from ._model import Model, Static, copied, divide
 from ._taps import is_opaque, is_reading, next_generation, running_path, tap_call
@@ -74,24 +75,25 @@ def _check(module: Any, variables: Any, updates: str) -> None:
             f"write from_linen({module.__name__}(...), variables)."
         )
     if inspect.ismethod(module) and isinstance(module.__self__, nn.Module):
+        method = module.__name__
+        option = "" if method in ("apply", "init", "__call__") else f", method={method!r}"
         raise TypeError(
-            f"`module` must be a Linen module; got its method {module.__name__!r}: write "
-            f"from_linen(module, variables, method={module.__name__!r})."
+            f"`module` must be a Linen module; got its method {method!r}: write "
+            f"from_linen(module, variables{option})."
         )
     if not isinstance(module, nn.Module):
-        is_nnx = any(base.__module__.startswith("flax.nnx") for base in type(module).__mro__)
         raise TypeError(
-            f"`module` must be a Linen module; got {type(module).__name__}: "
-            + (
-                "write from_nnx(module)."
-                if is_nnx
-                else "a function needs no adapter, see as_model."
-            )
+            f"`module` must be a Linen module; got {type(module).__name__}: {adapter_for(module)}."
         )
     if not isinstance(variables, Mapping):
         raise TypeError(
             "`variables` must be the collections that `init` returns, such as {'params': ...}; got "
             f"{type(variables).__name__}."
+        )
+    if variables and not any(isinstance(value, Mapping) for value in variables.values()):
+        raise ValueError(
+            f"`variables` has no collection 'params', but the entries {sorted(variables)[:5]}: "
+            "write {'params': variables}."
         )
 
 

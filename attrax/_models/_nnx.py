@@ -23,6 +23,7 @@ from flax import nnx
 
 from .._core._types import Array, PyTree
 from . import _program
+from ._adapters import adapter_for
 from ._fixed import snapshot
 from ._model import Model, copied, divide
 from ._reading import cached, key_of
@@ -97,14 +98,8 @@ def _check(module: Any, updates: str) -> None:
             f"`module` must be an NNX module; got the class {module.__name__}: write "
             f"from_nnx({module.__name__}(...))."
         )
-    is_linen = any(base.__module__.startswith("flax.linen") for base in type(module).__mro__)
     raise TypeError(
-        f"`module` must be an NNX module; got {type(module).__name__}: "
-        + (
-            "write from_linen(module, variables)."
-            if is_linen
-            else "a function needs no adapter, see as_model."
-        )
+        f"`module` must be an NNX module; got {type(module).__name__}: {adapter_for(module)}."
     )
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from .._core._types import PyTree
 from . import _program
 from ._adapters import as_model
+from ._containers import with_leaves
 from ._model import Model, copied, divide
 from ._reading import Reading, cached, fixed_of, key_of, read
 from ._taps import is_array, is_reading
@@ -98,24 +99,23 @@ class _Unbatched:
 
     def __call__(self, weights: PyTree, *inputs: Any, **kwargs: Any) -> Any:
         inner = Model(weights, self.program)
-        args, kwargs = self._batch(inputs, kwargs, None)
+        args, options = self._batch(inputs, kwargs, None)
         if self.out_axes is not ...:
-            return _without(self.program(weights, *args, **kwargs), _tree(self.out_axes))
-        if not is_reading():
-            axes = self._out_axes(inner, inputs, kwargs)
-            result = self.program(weights, *args, **kwargs)
-            leaves = [
-                _squeeze(leaf, a) for leaf, a in zip(jax.tree.leaves(result), axes, strict=True)
-            ]
-            return divide(result)[1].join(leaves)
-        return self._named(inner, inputs, args, kwargs)
+            return _without(self.program(weights, *args, **options), _tree(self.out_axes))
+        if is_reading():
+            return self._named(inner, inputs, kwargs)
+        axes = self._out_axes(inner, inputs, kwargs)
+        result = self.program(weights, *args, **options)
+        leaves = zip(jax.tree.leaves(result), axes, strict=True)
+        return with_leaves(result, [_squeeze(leaf, axis) for leaf, axis in leaves])
 
-    def _named(self, inner: Model, inputs: Any, args: Any, kwargs: Any) -> Any:
+    def _named(self, inner: Model, inputs: Any, kwargs: Any) -> Any:
         """The outputs, with each tapped value without its batch axis."""
+        args, options = self._batch(inputs, kwargs, None)
         two, three = self._at_sizes(
             inputs, kwargs, lambda a, k, size: read(inner, a, k, verified=size == _SIZES[0])[0]
         )
-        arrays, static = divide((inner.weights, args, kwargs))
+        arrays, static = divide((inner.weights, args, options))
         found = Reading(traced(inner, arrays, static), _batch_axes(two, three))
         leaves = _program.run(found.program.jaxpr, [*found.program.consts, *arrays])
         shapes = [[v.aval.shape for v in r.program.jaxpr.outvars] for r in (two, three)]
@@ -181,7 +181,7 @@ def _prefixed(change: Callable[[Any, Any], Any], axes: PyTree, tree: PyTree) -> 
         for axis, part in zip(each, parts, strict=True)
         for leaf in jax.tree.leaves(part)
     ]
-    return jax.tree.unflatten(jax.tree.structure(tree), leaves)
+    return with_leaves(tree, leaves)
 
 
 def _with(axes: PyTree, tree: PyTree, size: int | None) -> Any:
