@@ -54,6 +54,7 @@ from ._methods._reduce import rank_channels as rank_channels
 from ._methods._strongest import ChannelExplanation as ChannelExplanation
 from ._methods._strongest import strongest_channel as strongest_channel
 from ._models._adapters import as_model as as_model
+from ._models._check import check as check
 from ._models._cuts import capture as capture
 from ._models._cuts import cut as cut
 from ._models._cuts import layers as layers

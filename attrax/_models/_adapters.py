@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ._model import Model, Static, divide, unwrapped
+from ._model import Model, Static, copied, divide, unwrapped
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,18 @@ def as_model(anything: Any) -> Model:
     The arrays of a callable pytree become the model's weights. A Linen module must be bound, or be
     given with its variables to `from_linen`.
 
-    What a plain function closes over belongs to its program: change it, and attrax, like `jax.jit`,
-    may still find the program of before. Pass weights as arguments, or as a callable pytree.
+    A module becomes a value: training it later does not change the model. A plain function, or an
+    object that is no pytree, is what it is at each call: it is traced anew each time. Under
+    `jax.jit` it is traced once, and what it closes over becomes a constant of the program: pass
+    weights as arguments, or as a callable pytree.
 
     Args:
         anything: a `Model` (returned as it is), `flax.nnx.Module` or a bound method of one, bound
             `flax.linen.Module`, `jax.tree_util.Partial`, or any other callable.
 
     Returns:
-        The model. The same object gives an equal static program each time, so that a second call
-        finds the traces of the first.
+        The model. The same object gives an equal static program each time, so that a jitted
+        function of it is not traced again.
 
     Raises:
         TypeError: `anything` is not callable, is a Linen module without variables, or a method of
@@ -49,35 +51,75 @@ def as_model(anything: Any) -> Model:
     """
     if isinstance(anything, Model):
         return anything
-    linen, nnx = sys.modules.get("flax.linen"), sys.modules.get("flax.nnx")
-    if linen is not None and isinstance(anything, linen.Module):
-        if anything.scope is None:
-            raise TypeError(
-                f"the Linen module {type(anything).__name__} has no variables of its own: "
-                "write attrax.from_linen(module, variables)."
-            )
-        from ._linen import from_linen
-
-        return from_linen(*anything.unbind())
-    if linen is not None and isinstance(getattr(anything, "__self__", None), linen.Module):
-        raise TypeError(
-            "a method of a Linen module has no weights of its own: write attrax.from_linen(module, "
-            f"variables, method={anything.__name__!r})."
-        )
-    if nnx is not None and isinstance(getattr(anything, "__self__", anything), nnx.Module):
+    owner = getattr(anything, "__self__", anything)
+    if _is_module(owner, "flax.linen"):
+        return _of_linen(anything, owner)
+    if _is_module(owner, "flax.nnx"):
         from ._nnx import from_nnx
 
         return from_nnx(anything)
-    if not callable(anything):
-        raise TypeError(f"a model must be callable; got {type(anything).__name__}.")
+    _refuse(anything)
     weights, static = divide(anything)
-    return Model(weights, _Function(static))
+    return Model(copied(weights), _Function(static))
 
 
-def closes_over_modules(program: Any) -> bool:
-    nnx = sys.modules.get("flax.nnx")
-    if nnx is None or not isinstance(program, _Function):
-        return False
-    functions = [unwrapped(c.value) for c in program.static.rest if c is not None]
-    cells = [c for f in functions for c in getattr(f, "__closure__", None) or ()]
-    return any(isinstance(cell.cell_contents, nnx.Module) for cell in cells)
+def _is_module(value: Any, package: str) -> bool:
+    found = sys.modules.get(package)
+    return found is not None and isinstance(value, found.Module)
+
+
+def _of_linen(anything: Any, module: Any) -> Model:
+    if anything is not module:
+        method = anything.__name__
+        option = "" if method in ("apply", "init", "__call__") else f", method={method!r}"
+        raise TypeError(
+            "a method of a Linen module has no weights of its own: write attrax.from_linen(module, "
+            f"variables{option})."
+        )
+    if module.scope is None:
+        raise TypeError(
+            f"the Linen module {type(module).__name__} has no variables of its own: "
+            "write attrax.from_linen(module, variables)."
+        )
+    from ._linen import from_linen
+
+    return from_linen(*module.unbind())
+
+
+def _refuse(anything: Any) -> None:
+    name = anything.__name__ if isinstance(anything, type) else type(anything).__name__
+    adapters = {"flax.linen": "from_linen(module, variables)", "flax.nnx": "from_nnx(module)"}
+    for package, adapter in adapters.items():
+        found = sys.modules.get(package)
+        if found and isinstance(anything, type) and issubclass(anything, found.Module):
+            raise TypeError(f"{name} is a class: make a module of it, and write {adapter}.")
+    if callable(anything):
+        return
+    raise TypeError(f"a model must be callable; got {name}: {adapter_for(anything)}.")
+
+
+def adapter_for(value: Any) -> str:
+    """What to write for a value that is not what an adapter takes."""
+    if _is_module(value, "flax.linen"):
+        return "write from_linen(module, variables)"
+    if _is_module(value, "flax.nnx"):
+        return "write from_nnx(module)"
+    if hasattr(value, "apply_fn") and hasattr(value, "params"):
+        return (
+            "write from_linen(module, {'params': state.params}), or a function that calls "
+            "`state.apply_fn`"
+        )
+    if callable(value):
+        return "a function needs no adapter, see as_model"
+    return "give a Flax module, or a function of the inputs"
+
+
+def code_of(program: Any) -> Hashable | None:
+    """What users wrote of a program; None for one that attrax derived from another."""
+    if not isinstance(program, _Function):
+        return program.code if hasattr(program, "code") else None
+    values = [unwrapped(rest.value) for rest in program.static.rest if rest is not None]
+    function = values[0] if values else program.static.structure
+    function = getattr(function, "func", function)  # of a partial
+    function = getattr(function, "__func__", function)  # of a method
+    return getattr(function, "__code__", type(function))

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from .._core._types import PyTree, Score
 from . import _program
 from ._adapters import as_model
+from ._containers import blank
 from ._model import Model, as_score
 from ._names import Layers, Target, shorten, table
 from ._plans import Plan, read_values, several
 from ._program import Value
-from ._reading import Reading, read
+from ._reading import Kept, Reading, read
 from ._taps import is_reading
 
 
@@ -189,7 +190,7 @@ class _Cut:
             f"behind the layer {' and '.join(map(repr, names))}",
         )
         targets = self.plan.targets
-        examples = self.plan.by_name({t.name: [0] * len(t.site.avals) for t in targets})
+        examples = self.plan.by_name({t.name: [blank(a) for a in t.site.avals] for t in targets})
         self.tree = jax.tree.structure(examples[names[0]] if is_single else examples)
         self.head = reading.compiled(self.split.head)
         self.tail = _Tail(self.split, self.tree, reading, names)
@@ -242,6 +243,7 @@ class _Tail:
         self.outputs = reading.outputs
         self.avals = _program.input_avals(split.tail)[-split.num_values :]
         self.plain = reading.compiled(split.tail)
+        self.kept = Kept()  # its readings: a tail cannot change
 
     def __repr__(self) -> str:
         return f"<tail from {', '.join(self.names)}>"

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
+from flax.core import DenyList
 
 from .._core._types import PyTree
-from ._model import Model, Static, divide, hashable, unwrapped
-from ._taps import is_numpy, is_reading, next_generation, tap_call
+from ._adapters import adapter_for
+from ._fixed import Fixed, snapshot
+from ._model import Model, Static, copied, divide
+from ._taps import is_opaque, is_reading, next_generation, running_path, tap_call
 
 
-def from_linen(module: nn.Module, variables: PyTree, **apply_kwargs: Any) -> Model:
+def from_linen(
+    module: nn.Module, variables: PyTree, *, updates: str = "refuse", **apply_kwargs: Any
+) -> Model:
     """A Flax Linen module and its variables as a `Model`: `model(x) = module.apply(variables, x)`.
+
+    The model is a value: what is done to `variables` later does not change it.
 
     Args:
         module: any Linen module, unbound and unmodified.
         variables: all its collections, as `init` returns them.
+        updates: what to do where the module writes to its variables (batch statistics, a decode
+            cache, a counter). `"refuse"` leaves the error to Flax; `"discard"` lets it write and
+            forgets what it wrote: each call starts from `variables`.
         **apply_kwargs: further arguments of `apply` and of the module: `train=False`, `method=...`,
             `rngs=...`. Arrays among them are leaves of the model.
 
@@ -30,7 +41,8 @@ def from_linen(module: nn.Module, variables: PyTree, **apply_kwargs: Any) -> Mod
 
     Raises:
         ValueError: `mutable` is given: a model that changes its variables lets the examples of a
-            batch influence each other.
+            batch influence each other; `updates` is none of the two words.
+        TypeError: `module` is no Linen module, or `variables` are no collections.
 
     Example:
         >>> import attrax, flax.linen as nn, jax, jax.numpy as jnp
@@ -49,32 +61,76 @@ def from_linen(module: nn.Module, variables: PyTree, **apply_kwargs: Any) -> Mod
             f"`mutable` must not be given, got {apply_kwargs['mutable']!r}: a model that updates "
             "its variables (batch norm in training mode) cannot be explained one example at a time."
         )
-    arrays, static = divide(apply_kwargs)
-    return Model((variables, arrays), _Linen(hashable(module), static))
+    _check(module, variables, updates)
+    arrays, static = divide(copied(apply_kwargs))
+    return Model((copied(variables), arrays), _Linen(Fixed(module), static, updates == "discard"))
+
+
+def _check(module: Any, variables: Any, updates: str) -> None:
+    if updates not in ("refuse", "discard"):
+        raise ValueError(f"`updates` must be 'refuse' or 'discard'; got {updates!r}.")
+    if inspect.isclass(module):
+        raise TypeError(
+            f"`module` must be an instance of a Linen module; got the class {module.__name__}: "
+            f"write from_linen({module.__name__}(...), variables)."
+        )
+    if inspect.ismethod(module) and isinstance(module.__self__, nn.Module):
+        method = module.__name__
+        option = "" if method in ("apply", "init", "__call__") else f", method={method!r}"
+        raise TypeError(
+            f"`module` must be a Linen module; got its method {method!r}: write "
+            f"from_linen(module, variables{option})."
+        )
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"`module` must be a Linen module; got {type(module).__name__}: {adapter_for(module)}."
+        )
+    if not isinstance(variables, Mapping):
+        raise TypeError(
+            "`variables` must be the collections that `init` returns, such as {'params': ...}; got "
+            f"{type(variables).__name__}."
+        )
+    if variables and not any(isinstance(value, Mapping) for value in variables.values()):
+        raise ValueError(
+            f"`variables` has no collection 'params', but the entries {sorted(variables)[:5]}: "
+            "write {'params': variables}."
+        )
 
 
 @dataclass(frozen=True)
 class _Linen:
-    module: Any
+    module: Fixed
     kwargs: Static
+    discards: bool
 
     def __call__(self, weights: tuple[PyTree, Sequence[Any]], *inputs: Any, **kwargs: Any) -> Any:
         variables, arrays = weights
         given = {**self.kwargs.join(arrays), **kwargs}
-        with _tapped():
-            return unwrapped(self.module).apply(variables, *inputs, **given)
+        if not self.discards:
+            return self.module.value.apply(variables, *inputs, **given)
+        mutable = DenyList("params")
+        return self.module.value.apply(variables, *inputs, mutable=mutable, **given)[0]
+
+    def fixed(self) -> Hashable | None:
+        """What the program is made of now."""
+        return snapshot(self.module.value, self.kwargs, self.discards)
+
+    @property
+    def code(self) -> type:
+        return type(self.module.value)
 
 
-_active = threading.local()
+class _Active(threading.local):
+    reader: _Reader | None = None
+
+
+_active = _Active()
 
 
 @contextlib.contextmanager
-def _tapped():
+def tapped() -> Iterator[None]:
     """Tap what is called in this block; of blocks in one another only the innermost taps."""
-    if not is_reading():
-        yield
-        return
-    outer, mine = getattr(_active, "reader", None), _Reader()
+    outer, mine = _active.reader, _Reader()
     _active.reader = mine
     try:
         with mine.generations, nn.intercept_methods(mine.intercept):
@@ -84,25 +140,43 @@ def _tapped():
 
 
 class _Reader:
+    """What taps the calls of one reading.
+
+    Paths are relative to the module that `apply` was called on. Where that happens inside of
+    another module (one of NNX, or another `apply`), the path of that module stands in front.
+    """
+
     def __init__(self) -> None:
         self.generations = contextlib.ExitStack()
         self.running: tuple[int, str] | None = None
+        self.prefix: tuple[str, ...] = ()
+        self.prefixes: dict[int, tuple[Any, tuple[str, ...]]] = {}
 
     def intercept(self, call, args, kwargs, context):
-        if _active.reader is not self:
+        module, method = context.module, context.method_name
+        if _active.reader is not self or not is_reading() or module.scope is None:
             return call(*args, **kwargs)
-        method, path = context.method_name, context.module.path
         if not method.isidentifier():
             # A lifted module (`nn.jit`, `nn.scan`, `nn.remat`) looks up its function by a lambda
             # just before it runs. From here on no earlier trace may be found again: `nn.jit` shares
             # one among all instances of a class, with the names of the first.
             self.generations.enter_context(next_generation())
             return call(*args, **kwargs)
-        this = (id(context.module), method)
-        if method == "setup" or (method == "__call__" and not path) or this == self.running:
-            return call(*args, **kwargs)  # the last: `super().__call__`
-        outer, self.running = self.running, this
+        outer = self.running, self.prefix
+        this = (id(module), method)
+        self.running, self.prefix = this, self._prefix_of(module)
         try:
-            return tap_call(tuple(path), method, is_numpy, call, args, kwargs)
+            if method == "setup" or (method == "__call__" and not module.path) or this == outer[0]:
+                return call(*args, **kwargs)  # the last: `super().__call__`
+            path = (*self.prefix, *module.path)
+            return tap_call(path, method, is_opaque, call, args, kwargs)
         finally:
-            self.running = outer
+            self.running, self.prefix = outer
+
+    def _prefix_of(self, module: nn.Module) -> tuple[str, ...]:
+        assert module.scope is not None
+        root = module.scope.root
+        if id(root) not in self.prefixes:  # lifted modules have a root whose path goes on
+            prefix = self.prefix if root.path else running_path()
+            self.prefixes[id(root)] = root, prefix
+        return self.prefixes[id(root)][1]

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from .._core._types import PyTree, Score
+from ._containers import in_order, key_orders
+from ._fixed import Fixed
 from ._taps import is_array
 
 
@@ -72,46 +75,24 @@ def as_score(score: object) -> None:
         )
 
 
-class Same:
-    """Any object as a static value, equal only to itself (Linen modules may be unhashable)."""
-
-    def __init__(self, value: Any):
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and self.value is other.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-
 def divide(tree: PyTree) -> tuple[list[Any], Static]:
     """The arrays of a pytree, and everything else."""
     leaves, structure = jax.tree.flatten(tree)
     rest = tuple(None if is_array(leaf) else _constant(leaf) for leaf in leaves)
-    return [leaf for leaf in leaves if is_array(leaf)], Static(structure, rest)
+    arrays = [leaf for leaf in leaves if is_array(leaf)]
+    return arrays, Static(structure, rest, key_orders(tree))
 
 
 class _Constant(NamedTuple):
     """A static value that is not equal to one of another type: 1, 1.0 and True differ."""
 
     kind: type
-    text: str
     value: Any
 
 
 def _constant(value: Any) -> _Constant:
-    text = repr(value) if isinstance(value, (float, complex)) else ""  # -0.0 and nan
-    return _Constant(type(value), text, hashable(value))
-
-
-def hashable(value: Any) -> Any:
-    """The value, or if it cannot be hashed a `Same` that holds it."""
-    try:
-        hash(value)
-    except TypeError:
-        return Same(value)
-    return value
+    plain = isinstance(value, (bool, int, str, bytes, type(None)))
+    return _Constant(type(value), value if plain else Fixed(value))
 
 
 class Static(NamedTuple):
@@ -119,13 +100,23 @@ class Static(NamedTuple):
 
     structure: Any
     rest: tuple[_Constant | None, ...]
+    orders: tuple[tuple[Any, ...] | None, ...]
 
     def join(self, arrays: Sequence[Any]) -> PyTree:
         remaining = iter(arrays)
         leaves = [next(remaining) if rest is None else unwrapped(rest.value) for rest in self.rest]
-        return jax.tree.unflatten(self.structure, leaves)
+        return in_order(jax.tree.unflatten(self.structure, leaves), self.orders)
 
 
 def unwrapped(value: Any) -> Any:
-    """The value of a `Same`."""
-    return value.value if isinstance(value, Same) else value
+    """The value of a `Fixed`."""
+    return value.value if isinstance(value, Fixed) else value
+
+
+def copied(tree: PyTree) -> PyTree:
+    """The same pytree in containers of its own, so that what is done to `tree` does not change it.
+
+    JAX arrays cannot change and are shared; NumPy arrays are copied. Keys of dicts are sorted, as
+    after `jax.tree.map`.
+    """
+    return jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, tree)

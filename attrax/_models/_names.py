@@ -13,6 +13,7 @@ import jax
 
 from . import _program
 from ._address import Address, Blocked, parse
+from ._containers import shown
 from ._program import Site
 
 
@@ -230,6 +231,6 @@ def table(sites: Sequence[Site]) -> Layers:
         if site.label.anchor or site.label.kind == "primitive" or reach(site) is not None:
             continue
         shapes, dtypes = [a.shape for a in site.avals], [str(a.dtype) for a in site.avals]
-        trees = [jax.tree.unflatten(site.label.tree, part) for part in (shapes, dtypes)]
+        trees = [shown(site.label.tree, part) for part in (shapes, dtypes)]
         rows.append(Layer(display(site), *trees))
     return Layers(rows)

@@ -104,7 +104,7 @@ class Plan:
         def found(*args: Value) -> _program.Kept:
             return _program.edit(needed, args, edits)[1]
 
-        return found if self.reading.has_closures else jax.jit(found, inline=True)
+        return self.reading.jitted(found)
 
     def refuse_lost_values(self, jaxpr: _program.Body, num_values: int, where: str) -> None:
         """Refuse a program that cannot be differentiated by its last `num_values` inputs."""

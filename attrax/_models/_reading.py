@@ -5,43 +5,41 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 
+from .._core._types import PyTree
 from . import _program
-from ._adapters import closes_over_modules
-from ._model import Model, Same, Static, divide
-from ._taps import reading
-
-
-class Traced(NamedTuple):
-    """The raw program of a model at given shapes, a function of the arrays of (weights, inputs)."""
-
-    program: _program.Program
-    outputs: Static
+from ._adapters import code_of
+from ._check import Seen, verify
+from ._fixed import snapshot
+from ._model import Model, divide
+from ._tracing import Traced, aval_of, context, traced
 
 
 class Reading:
     """The program of a model in which every value is named, and what was derived from it."""
 
-    def __init__(self, traced: Traced, axes: _program.Axes | None = None):
+    def __init__(self, traced: Traced, axes: _program.Axes | None = None, *, is_kept: bool = False):
         self.program = _program.normalise(traced.program, axes)
         self.outputs = traced.outputs
         self.has_closures = _program.closes_over_values(traced.program.jaxpr)
         self.sites = list(_program.sites(self.program.jaxpr))
+        # JAX loses what a derivative rule closes over inside a nested jit; and a program that is
+        # used once is not worth a compilation.
+        self.is_compiled = is_kept and not self.has_closures
         self._derived: dict[Hashable, Any] = {}
         self._lock = threading.RLock()
 
     def compiled(self, jaxpr: _program.Body) -> Callable[..., list[Any]]:
         """A piece of this program as a function: compiled once, and inlined where it is traced."""
         plain = _program.strip(jaxpr)
-        if self.has_closures:  # JAX loses what a derivative rule closes over inside a nested jit
-            return lambda *args: _program.run(plain, args)
-        return jax.jit(lambda *args: _program.run(plain, args), inline=True)
+        return self.jitted(lambda *args: _program.run(plain, args))
+
+    def jitted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.jit(function, inline=True) if self.is_compiled else function
 
     def derive(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Make something of this program once."""
@@ -54,76 +52,84 @@ class Reading:
 _CACHE_SIZE = 128
 
 
-_cache: OrderedDict[Hashable, Any] = OrderedDict()
+class Kept:
+    """The last `_CACHE_SIZE` things that were made."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def get(self, key: Hashable, make: Callable[[], tuple[Any, bool]]) -> Any:
+        """Look up, or make; `make` says whether to keep."""
+        with self._lock:
+            if key in self._found:
+                self._found.move_to_end(key)
+                return self._found[key]
+        value, keep = make()
+        if keep:
+            with self._lock:
+                value = self._found.setdefault(key, value)
+                while len(self._found) > _CACHE_SIZE:
+                    self._found.popitem(last=False)
+        return value
 
 
-_lock = threading.RLock()
+_kept = Kept()
 
 
-def cached(key: Hashable, make: Callable[[], tuple[Any, bool]]) -> Any:
-    """Look up, or make and keep the last `_CACHE_SIZE`; `make` says whether to keep."""
-    with _lock:
-        if key in _cache:
-            _cache.move_to_end(key)
-            return _cache[key]
-    value, keep = make()
-    if keep:
-        with _lock:
-            value = _cache.setdefault(key, value)
-            while len(_cache) > _CACHE_SIZE:
-                _cache.popitem(last=False)
-    return value
+def cached(program: Any, key: Hashable, make: Callable[[bool], tuple[Any, bool]]) -> Any:
+    """What was made of a program before, if it cannot have changed since; or make it.
 
-
-_probe = jax.jit(lambda: 0)
-
-
-def context() -> Hashable:
-    """All settings of JAX that a trace depends on, such as precision, meshes and mapped axes.
-
-    JAX finds the same trace of `_probe` again exactly where they are the same.
+    Only programs that say what they are made of are kept: those of adapters by `fixed`, and those
+    that hold their own results (`kept`: tails, which cannot change). `make` is told whether what it
+    makes may be kept, and says whether it is.
     """
-    prng = jax.config.jax_default_prng_impl  # pyright: ignore[reportAttributeAccessIssue]
-    return Same(_probe.trace().jaxpr), prng
+    own = getattr(program, "kept", None)
+    if own is not None:
+        return own.get(key, lambda: make(True))
+    fixed = fixed_of(program)
+    if fixed is None or key is None:
+        return make(False)[0]
+    return _kept.get((fixed, key), lambda: make(True))
 
 
-def aval_of(leaf: Any) -> Any:
-    return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
+def fixed_of(program: Any) -> Hashable | None:
+    """What a program is made of now; None for one that may change unseen, as a plain function."""
+    return program.fixed() if hasattr(program, "fixed") else None
 
 
-def _as_array(leaf: Any) -> Any:
-    return jnp.asarray(leaf) if isinstance(leaf, (bool, int, float, complex, np.generic)) else leaf
+def key_of(kind: str, weights: PyTree, inputs: PyTree) -> Hashable | None:
+    """What a program depends on besides the model, or None if that may change unseen."""
+    (given, static), (arrays, structure) = divide(inputs), divide(weights)
+    seen = snapshot(static)
+    if seen is None:
+        return None
+    return kind, seen, structure, tuple(map(aval_of, [*arrays, *given])), context()
 
 
-def traced(model: Model, arrays: Sequence[Any], static: Static) -> Traced:
-    outputs = []
-
-    def flat(*arrays):
-        weights, inputs, kwargs = static.join(arrays)
-        with reading():
-            result = model.program(weights, *inputs, **kwargs)
-        leaves, rest = divide(jax.tree.map(_as_array, result))
-        outputs[:] = [rest]
-        return leaves
-
-    program = _program.trace(flat, [aval_of(a) for a in arrays])
-    return Traced(program, outputs[0])
+_seen = Seen()
 
 
 def read(
-    model: Model, inputs: Sequence[Any], kwargs: Mapping[str, Any]
+    model: Model, inputs: Sequence[Any], kwargs: Mapping[str, Any], *, verified: bool = True
 ) -> tuple[Reading, list[Any]]:
-    """The named program of a model at these inputs, and the arrays to run it with."""
+    """The named program of a model at these inputs, and the arrays to run it with.
+
+    The first time it is compared with what the model computes when it is not read.
+    """
     arrays, static = divide((model.weights, tuple(inputs), dict(kwargs)))
 
-    def make():
+    def make(may_keep: bool):
         found = traced(model, arrays, static)
-        # A constant that is a tracer belongs to the trace that is running, and to no other.
-        keep = not any(isinstance(c, Tracer) for c in found.program.consts)
-        # An NNX module may have changed by the next call, and nothing here would notice.
-        keep = keep and not closes_over_modules(model.program)
-        return Reading(found), keep
+        code = code_of(model.program) if verified else None
+        if code is not None and (may_keep or _seen.is_new(code, arrays)):
+            verify(model, found, arrays, static)
+        # A constant that is a tracer belongs to the trace that is running, and to no other; one
+        # that is an array was closed over, and may be another one the next time.
+        consts = _program.held_arrays(found.program)
+        keep = may_keep and not any(isinstance(c, (Tracer, jax.Array)) for c in consts)
+        return Reading(found, is_kept=keep), keep
 
-    key = ("read", model.program, static, tuple(map(aval_of, arrays)), context())
-    found = cached(key, make)
+    key = key_of("read", model.weights, (tuple(inputs), dict(kwargs)))
+    found = cached(model.program, key, make)
     return found, [*found.program.consts, *arrays]

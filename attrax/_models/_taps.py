@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -21,10 +23,21 @@ from jax.interpreters import ad, batching, mlir
 
 from .._core._types import PyTree
 from ._address import Address, Blocked, is_plain
+from ._containers import Journal, Opaque, replaced
 
 # Made at import: making a user context is not thread-safe, using one is.
 _reading: Any = jax.make_user_context(default_value=None)
 _generations = itertools.count()
+
+
+class _Running(threading.local):
+    """The reading on this thread: what it has replaced in containers, and the module that runs."""
+
+    journal: Journal | None = None
+    path: tuple[str, ...] = ()
+
+
+_running = _Running()
 
 
 class Call:
@@ -88,7 +101,20 @@ def is_reading() -> bool:
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
     """Trace with taps inside this block."""
-    with _reading(next(_generations)):
+    journal, outer = Journal(), (_running.journal, _running.path)
+    _running.journal, _running.path = journal, ()
+    try:
+        with _reading(next(_generations)):
+            yield
+    finally:
+        journal.undo()
+        _running.journal, _running.path = outer
+
+
+@contextlib.contextmanager
+def not_reading() -> Iterator[None]:
+    """Trace without taps inside this block, wherever it stands."""
+    with _reading(None):
         yield
 
 
@@ -105,47 +131,91 @@ def is_nothing(value: Any) -> bool:
     return False
 
 
-def bind_tap(label: Label, value: PyTree, opaque: Callable[[Any], bool] = is_nothing) -> PyTree:
-    """Send every array of `value` through one tap; what is `opaque` passes as it is."""
+def bind_tap(label: Label, value: PyTree, opaque: Opaque = is_nothing) -> PyTree:
+    """Send every array of `value` through one tap; what is `opaque` passes as it is.
+
+    The result of a module comes back in its own containers, as others may hold them; a value that
+    is tapped by hand comes back in new ones.
+    """
     leaves, tree = jax.tree.flatten(value, is_leaf=opaque)
-    where = [i for i, leaf in enumerate(leaves) if is_array(leaf) and not opaque(leaf)]
-    if not where:
+    arrays = [leaf for leaf in leaves if _is_tapped(leaf, opaque)]
+    if not arrays:
         return value
-    if label.call is not None and not label.anchor:
+    if label.call is not None:
         label.call.returns_arrays = True
-    arrays = tree if len(where) == len(leaves) else jax.tree.structure([0] * len(where))
-    tapped = tap_p.bind(*[leaves[i] for i in where], label=label._replace(tree=arrays))
-    for i, leaf in zip(where, tapped, strict=True):
-        leaves[i] = leaf
-    return jax.tree.unflatten(tree, leaves)
+    if len(arrays) < len(leaves):
+        tree = jax.tree.structure([0] * len(arrays))
+    tapped = iter(tap_p.bind(*arrays, label=label._replace(tree=tree)))
+    journal = None if label.kind == "tap" else _running.journal
+
+    def change(leaf):
+        return next(tapped) if _is_tapped(leaf, opaque) else leaf
+
+    return replaced(value, change, opaque, journal)
+
+
+def _is_tapped(leaf: Any, opaque: Opaque) -> bool:
+    return is_array(leaf) and not opaque(leaf)
 
 
 def tap_call(
     path: tuple[str, ...],
     method: str,
-    opaque: Callable[[Any], bool],
+    opaque: Opaque,
     function: Callable[..., Any],
     args: Any,
     kwargs: Any,
 ) -> Any:
-    """Call a method with its arrays tapped: one array, or a tuple of all; and tap its result."""
+    """Call a method with its arrays tapped: one array, or a tuple of all; and tap its result.
+
+    The method gets the containers that it was given, with each array replaced by one tapped array
+    wherever it stands; after the call the arrays that are still there are put back.
+    """
     label = Label("module", path, "" if method == "__call__" else f".{method}", call=Call())
-    leaves, tree = jax.tree.flatten((args, kwargs), is_leaf=opaque)
-    where = [i for i, leaf in enumerate(leaves) if is_array(leaf) and not opaque(leaf)]
-    if where:
-        given = [leaves[i] for i in where]
-        value = bind_tap(
-            label._replace(anchor=":in"), given[0] if len(given) == 1 else tuple(given)
-        )
-        for i, leaf in zip(where, [value] if len(given) == 1 else value, strict=True):
-            leaves[i] = leaf
-        args, kwargs = jax.tree.unflatten(tree, leaves)
-    return bind_tap(label, function(*args, **kwargs), opaque)
+    leaves = jax.tree.leaves((args, kwargs), is_leaf=opaque)
+    arrays = list({id(a): a for a in leaves if _is_tapped(a, opaque)}.values())
+    if not arrays:
+        with _inside(path):
+            result = function(*args, **kwargs)
+        return bind_tap(label, result, opaque)
+    tree = jax.tree.structure(0 if len(arrays) == 1 else (0,) * len(arrays))
+    tapped = tap_p.bind(*arrays, label=label._replace(anchor=":in", tree=tree))
+    found = {id(a): t for a, t in zip(arrays, tapped, strict=True)}
+    journal = Journal()
+    args, kwargs = replaced(
+        (args, dict(kwargs)), lambda leaf: found.get(id(leaf), leaf), opaque, journal
+    )
+    try:
+        with _inside(path):
+            result = function(*args, **kwargs)
+    finally:
+        journal.undo()
+    return bind_tap(label, result, opaque)
+
+
+@contextlib.contextmanager
+def _inside(path: tuple[str, ...]) -> Iterator[None]:
+    outer, _running.path = _running.path, path
+    try:
+        yield
+    finally:
+        _running.path = outer
+
+
+def running_path() -> tuple[str, ...]:
+    """The path of the module whose method runs."""
+    return _running.path
 
 
 def is_numpy(value: Any) -> bool:
     """Values that a module may use to decide shapes: never traced on the way into a module."""
     return isinstance(value, (np.ndarray, np.generic))
+
+
+def is_opaque(value: Any) -> bool:
+    """What must reach a method as it is: NumPy values, and what NNX tracks by identity."""
+    nnx = sys.modules.get("flax.nnx")
+    return is_numpy(value) or (nnx is not None and isinstance(value, (nnx.Object, nnx.Variable)))
 
 
 def is_array(leaf: Any) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,58 +14,109 @@ from .._core._types import PyTree
 from . import _program
 from ._adapters import as_model
 from ._address import Address, Blocked
-from ._model import Model, Static, divide
-from ._reading import Reading, aval_of, cached, context, read, traced
+from ._containers import with_leaves
+from ._model import Model, copied, divide
+from ._reading import Reading, cached, fixed_of, key_of, read
 from ._taps import is_array, is_reading
+from ._tracing import traced
+
+_SIZES = (2, 3)
 
 
-def unbatched(model: Any, *, in_axes: int = 0) -> Model:
+def unbatched(
+    model: Any, *, in_axes: Any = 0, out_axes: int | types.EllipsisType | PyTree | None = ...
+) -> Model:
     """A model with a batch axis of its own, seen as a function of one example.
 
     `unbatched(model)(x) = model(x[None])[0]`. Which axis of an activation or output is the batch
-    axis is found from the shapes at two batch sizes, not assumed; activations without one (position
-    tables) are left alone.
+    axis is found from the shapes at two batch sizes, not assumed: the model is traced, not run,
+    with batches of 2 and 3. Activations without a batch axis (position tables) are left alone.
 
     Args:
         model: anything that `as_model` takes.
-        in_axes: where the batch axis of every input array stands, counted from the front.
+        in_axes: where the batch axis of the input arrays stands, counted from the front: a number
+            for all, or a tuple with one entry for each positional argument, as in `jax.vmap`. None
+            is an argument without a batch axis, such as a key, a mask or a table. An entry may be
+            a pytree, with numbers and None, for the parts of an argument. Keyword arguments follow
+            the number, and lead with the batch where a tuple is given.
+        out_axes: where the batch axis of the outputs stands: a number, None for an output without
+            one, or a pytree of them. Then the model is traced with a batch of one only, as a model
+            needs that takes exactly one example; its activations keep a batch axis of size one.
+            By default the axes are found.
 
     Returns:
         A `Model` of one example; its layers are addressed as before, without the batch axis.
 
     Raises:
-        ValueError: `in_axes` is negative; on a call, when an output has no batch axis of its own;
-            on cutting, when that activation mixes the batch with another axis.
+        ValueError: an axis is negative, or `in_axes` has not one entry for each argument; on a
+            call, when an output has no batch axis of its own, or the model cannot be traced with
+            batches of 2 and 3; on cutting, when that activation mixes the batch with another axis.
 
     Example:
         >>> import attrax, jax.numpy as jnp
         >>> model = attrax.unbatched(lambda xs: xs.sum(axis=1))
         >>> model(jnp.array([1.0, 2.0]))
         Array(3., dtype=float32)
+        >>> masked = attrax.unbatched(lambda xs, mask: (xs * mask).sum(axis=1), in_axes=(0, None))
+        >>> masked(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0]))
+        Array(1., dtype=float32)
     """
-    if in_axes < 0:
-        raise ValueError(f"`in_axes` must count from the front; got {in_axes}.")
+    for name, axes in (("in_axes", in_axes), ("out_axes", out_axes)):
+        for axis in jax.tree.leaves(axes):
+            if axis is not ... and (not isinstance(axis, int) or axis < 0):
+                raise ValueError(f"`{name}` must count from the front; got {axes}.")
     model = as_model(model)
-    return Model(model.weights, _Unbatched(model.program, in_axes))
+    return Model(model.weights, _Unbatched(model.program, _hashable(in_axes), _hashable(out_axes)))
+
+
+def _hashable(axes: Any) -> Any:
+    """Axes as a static value."""
+    return axes if axes is None or axes is ... or isinstance(axes, int) else _Axes(copied(axes))
+
+
+class _Axes:
+    """A pytree of axes, equal to one that prints alike."""
+
+    def __init__(self, tree: PyTree):
+        self.tree = tree
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Axes) and repr(self.tree) == repr(other.tree)
+
+    def __hash__(self) -> int:
+        return hash(repr(self.tree))
 
 
 @dataclass(frozen=True)
 class _Unbatched:
     program: Callable[..., Any]
-    axis: int
+    in_axes: Any
+    out_axes: Any
+
+    def fixed(self) -> Hashable | None:
+        """What the program is made of now."""
+        inner = fixed_of(self.program)
+        return None if inner is None else ("unbatched", inner, self.in_axes, self.out_axes)
 
     def __call__(self, weights: PyTree, *inputs: Any, **kwargs: Any) -> Any:
         inner = Model(weights, self.program)
-        single = self._batch((inputs, kwargs), None)
-        arrays, static = divide((weights, *single))
-        if not is_reading():
-            axes = self._out_axes(inner, (inputs, kwargs), arrays, static)
-            result = self.program(weights, *single[0], **single[1])
-            return jax.tree.unflatten(
-                jax.tree.structure(result),
-                [_squeeze(leaf, a) for leaf, a in zip(jax.tree.leaves(result), axes, strict=True)],
-            )
-        two, three = (read(inner, *self._batch((inputs, kwargs), n))[0] for n in (2, 3))
+        args, options = self._batch(inputs, kwargs, None)
+        if self.out_axes is not ...:
+            return _without(self.program(weights, *args, **options), _tree(self.out_axes))
+        if is_reading():
+            return self._named(inner, inputs, kwargs)
+        axes = self._out_axes(inner, inputs, kwargs)
+        result = self.program(weights, *args, **options)
+        leaves = zip(jax.tree.leaves(result), axes, strict=True)
+        return with_leaves(result, [_squeeze(leaf, axis) for leaf, axis in leaves])
+
+    def _named(self, inner: Model, inputs: Any, kwargs: Any) -> Any:
+        """The outputs, with each tapped value without its batch axis."""
+        args, options = self._batch(inputs, kwargs, None)
+        two, three = self._at_sizes(
+            inputs, kwargs, lambda a, k, size: read(inner, a, k, verified=size == _SIZES[0])[0]
+        )
+        arrays, static = divide((inner.weights, args, options))
         found = Reading(traced(inner, arrays, static), _batch_axes(two, three))
         leaves = _program.run(found.program.jaxpr, [*found.program.consts, *arrays])
         shapes = [[a.shape for a in _program.output_avals(r.program.jaxpr)] for r in (two, three)]
@@ -73,31 +125,84 @@ class _Unbatched:
             [_squeeze(leaf, axis) for leaf, axis in zip(leaves, axes, strict=True)]
         )
 
-    def _batch(self, tree: PyTree, size: int | None) -> Any:
-        """Give every array a batch axis: of size one, or as shapes of another size."""
+    def _at_sizes(self, inputs: Any, kwargs: Any, look: Callable[..., Any]) -> list[Any]:
+        """What is seen of the model at two batch sizes."""
+        found = []
+        for size in _SIZES:
+            args, options = self._batch(inputs, kwargs, size)
+            try:
+                found.append(look(args, options, size))
+            except Exception as error:
+                raise ValueError(
+                    "`unbatched` traces the model with batches of 2 and 3 to find its batch axes, "
+                    f"and with a batch of {size} the model failed: {error}\n"
+                    "An argument without a batch axis (a key, a mask) has the entry None in "
+                    "`in_axes`; a model that takes exactly one example needs `out_axes`."
+                ) from error
+        return found
 
-        def convert(leaf):
-            if not is_array(leaf):
-                return leaf
-            if size is None:
-                return jnp.expand_dims(leaf, self.axis)
-            shape = list(leaf.shape)
-            shape.insert(self.axis, size)
-            return jax.ShapeDtypeStruct(tuple(shape), leaf.dtype)
+    def _batch(self, inputs: Any, kwargs: Mapping[str, Any], size: int | None) -> Any:
+        """Give the arrays a batch axis: of size one, or as shapes of another size."""
+        axes = _tree(self.in_axes)
+        if not isinstance(axes, (tuple, list)):
+            return _with(axes, (tuple(inputs), dict(kwargs)), size)
+        if len(axes) != len(inputs):
+            raise ValueError(
+                f"`in_axes` must have one entry for each argument: got {len(axes)} entries and "
+                f"{len(inputs)} arguments."
+            )
+        given = tuple(_with(a, x, size) for a, x in zip(axes, inputs, strict=True))
+        return given, _with(0, dict(kwargs), size)
 
-        return jax.tree.map(convert, tree)
+    def _out_axes(self, inner: Model, inputs: Any, kwargs: Any) -> Any:
+        def shapes(args, options, size):
+            found = jax.eval_shape(
+                lambda w, i, k: self.program(w, *i, **k), inner.weights, args, options
+            )
+            return [leaf.shape for leaf in jax.tree.leaves(found)]
 
-    def _out_axes(self, inner: Model, args: Any, arrays: Sequence[Any], static: Static) -> Any:
-        def make():
-            shapes = [
-                jax.eval_shape(lambda w, i, k: self.program(w, *i, **k), inner.weights, *batch)
-                for batch in (self._batch(args, 2), self._batch(args, 3))
-            ]
-            leaves = [jax.tree.leaves(s) for s in shapes]
-            return [_batch_axis(a.shape, b.shape) for a, b in zip(*leaves, strict=True)], True
+        def make(may_keep: bool):
+            two, three = self._at_sizes(inputs, kwargs, shapes)
+            return [_batch_axis(a, b) for a, b in zip(two, three, strict=True)], may_keep
 
-        key = ("axes", self, static, tuple(map(aval_of, arrays)), context())
-        return cached(key, make)
+        return cached(self, key_of("axes", inner.weights, (inputs, kwargs)), make)
+
+
+def _tree(axes: Any) -> Any:
+    return axes.tree if isinstance(axes, _Axes) else axes
+
+
+def _prefixed(change: Callable[[Any, Any], Any], axes: PyTree, tree: PyTree) -> PyTree:
+    """`change(leaf, axis)` for each leaf; an axis stands for all leaves under it."""
+    structure = jax.tree.structure(axes, is_leaf=lambda axis: axis is None)
+    each = jax.tree.leaves(axes, is_leaf=lambda axis: axis is None)
+    parts = structure.flatten_up_to(tree)
+    leaves = [
+        change(leaf, axis)
+        for axis, part in zip(each, parts, strict=True)
+        for leaf in jax.tree.leaves(part)
+    ]
+    return with_leaves(tree, leaves)
+
+
+def _with(axes: PyTree, tree: PyTree, size: int | None) -> Any:
+    def convert(leaf, axis):
+        if axis is None or not is_array(leaf):
+            return leaf
+        if size is None:
+            return jnp.expand_dims(leaf, axis)
+        shape = list(leaf.shape)
+        shape.insert(axis, size)
+        return jax.ShapeDtypeStruct(tuple(shape), leaf.dtype)
+
+    return _prefixed(convert, axes, tree)
+
+
+def _without(result: PyTree, axes: PyTree) -> Any:
+    def convert(leaf, axis):
+        return leaf if axis is None else jnp.squeeze(leaf, axis)
+
+    return _prefixed(convert, axes, result)
 
 
 def _batch_axis(two: Sequence[int], three: Sequence[int]) -> int | Blocked | None:
@@ -106,7 +211,7 @@ def _batch_axis(two: Sequence[int], three: Sequence[int]) -> int | Blocked | Non
         differ = [i for i, (a, b) in enumerate(zip(two, three, strict=True)) if a != b]
         if not differ:
             return None
-        if len(differ) == 1 and (two[differ[0]], three[differ[0]]) == (2, 3):
+        if len(differ) == 1 and (two[differ[0]], three[differ[0]]) == _SIZES:
             return differ[0]
     return Blocked(
         f"the batch is not an axis of its own: {tuple(two)} at batch size 2, {tuple(three)} at 3"
@@ -145,6 +250,7 @@ def _squeeze(leaf: Any, axis: int | Blocked | None) -> Any:
         axis = Blocked(f"an output of shape {jnp.shape(leaf)} does not vary with the batch size")
     if isinstance(axis, Blocked):
         raise ValueError(
-            f"`unbatched` takes a model whose outputs have one batch axis each; {axis.reason}."
+            "`unbatched` takes a model whose outputs have one batch axis each; "
+            f"{axis.reason}. Where that is as it should be, give `out_axes`."
         )
     return jnp.squeeze(leaf, axis)

@@ -1,7 +1,9 @@
 """Models as pytrees, and models with a batch axis of their own seen as functions of one example."""
 
 import functools
+import itertools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -126,17 +128,19 @@ def test_an_output_without_a_batch_axis_is_refused():
 
 
 def test_unbatched_costs_no_second_trace():
-    traces = []
+    traces = itertools.count()
 
-    def model(xs):
-        traces.append(1)
-        return attrax.tap("h", jnp.sin(xs)).sum(axis=1)
+    class Sine(nn.Module):
+        def __call__(self, xs):
+            next(traces)
+            return attrax.tap("h", jnp.sin(xs)).sum(axis=1)
 
-    one = attrax.unbatched(model)
-    attrax.capture(one, X, at="h")
-    count = len(traces)
-    attrax.capture(attrax.unbatched(model), X + 1, at="h")
-    assert len(traces) == count
+    for scale in (1.0, 2.0):
+        one = attrax.unbatched(attrax.from_linen(Sine(), {}))
+        close(attrax.capture(one, scale * X, at="h"), jnp.sin(scale * X))
+        if scale == 1.0:
+            count = next(traces)
+    assert next(traces) == count + 1
 
 
 def test_unbatched_where_batch_size_one_runs_other_operations():
@@ -154,8 +158,63 @@ def test_unbatched_where_batch_size_one_runs_other_operations():
 
 
 def test_unbatched_counts_axes_from_the_front():
-    with pytest.raises(ValueError, match="must count from the front"):
-        attrax.unbatched(batched, in_axes=-1)
+    for axes in ({"in_axes": -1}, {"in_axes": (0, -2)}, {"out_axes": -1}, {"in_axes": "0"}):
+        with pytest.raises(ValueError, match="must count from the front"):
+            attrax.unbatched(batched, **axes)
+
+
+def attend(q, mask, key, scale=1.0):
+    """A batch of queries; one mask, one key and one number for all."""
+    noise = jax.random.normal(key, (1, q.shape[-1]))
+    h = attrax.tap("h", (q + 0 * noise) * mask * scale)
+    return {"y": attrax.tap("y", jnp.tanh(h)), "mask": mask}
+
+
+MASK, KEY = jnp.array([1.0, 0.0, 1.0]), jax.random.key(0)
+
+
+def test_arguments_and_outputs_without_a_batch_axis():
+    axes = {"y": 0, "mask": None}
+    model = attrax.unbatched(attend, in_axes=(0, None, None), out_axes=axes)
+    wanted = attend(X[None], MASK[None], KEY)
+    found = model(X, MASK[None], KEY)
+    close(found["y"], wanted["y"][0])
+    close(found["mask"], MASK[None])
+    found = attrax.unbatched(lambda *a: attend(*a)["y"], in_axes=(0, None, None))
+    close(found(X, MASK[None], KEY), wanted["y"][0])
+    shapes = {layer.name: layer.shape for layer in attrax.layers(found, X, MASK[None], KEY)}
+    assert shapes["h"] == shapes["y"] == (3,)
+    z, tail = attrax.cut(found, X, MASK[None], KEY, at="h")
+    close(tail(z), wanted["y"][0])
+    mapped = jax.vmap(lambda x: found(x, MASK[None], KEY))(jnp.stack([X, 2 * X]))
+    close(mapped[1], attend(2 * X[None], MASK[None], KEY)["y"][0])
+
+
+def test_axes_inside_of_an_argument():
+    def model(inputs, *, shift):
+        return (inputs["x"].T * inputs["w"][:, None] + shift.T).T
+
+    one = attrax.unbatched(model, in_axes=({"x": 0, "w": None},))
+    close(one({"x": X, "w": MASK}, shift=X), X * MASK + X)
+    with pytest.raises(ValueError, match="one entry for each argument: got 1 entries and 2"):
+        one({"x": X, "w": MASK}, X)
+
+
+def test_models_that_take_exactly_one_example():
+    def model(xs):
+        if xs.shape[0] != 1:
+            raise ValueError("one image at a time")
+        return attrax.tap("h", 2 * xs).sum(axis=1)
+
+    with pytest.raises(ValueError, match=r"batches of 2 and 3 .*batch of 2 .*one image at a time"):
+        attrax.unbatched(model)(X)
+    one = attrax.unbatched(model, out_axes=0)
+    close(one(X), 2 * X.sum())
+    z, tail = attrax.cut(one, X, at="h")
+    close(z, 2 * X[None])
+    close(tail(z), one(X))
+    with pytest.raises(ValueError, match="entry None in `in_axes`"):
+        attrax.layers(attrax.unbatched(lambda x, key: x + jax.random.normal(key)), X, KEY)
 
 
 def test_random_numbers_follow_the_implementation_in_force():

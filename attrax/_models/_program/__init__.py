@@ -13,10 +13,13 @@ graph operation:
 `rewritten` is apart from these: it evaluates any program with some of its equations replaced.
 
 The keys of `eqn.params` are not an API of JAX. Read here are `name`, `length`, `reverse`,
-`unroll`, `policy`, `prevent_cse`, `permutation`, `num_consts` of a custom derivative, and whatever
+`unroll`, `policy`, `prevent_cse`, `num_consts` of a custom derivative, and whatever
 holds a program; arities are derived from shapes.
 """
 
+from ._comparing import Difference as Difference
+from ._comparing import difference as difference
+from ._dependence import depends as depends
 from ._editing import Edits as Edits
 from ._editing import Kept as Kept
 from ._editing import edit as edit
@@ -24,6 +27,7 @@ from ._equations import Aval as Aval
 from ._equations import Body as Body
 from ._equations import Program as Program
 from ._equations import Value as Value
+from ._equations import held_arrays as held_arrays
 from ._equations import input_avals as input_avals
 from ._equations import output_avals as output_avals
 from ._equations import run as run
@@ -36,7 +40,6 @@ from ._rewriting import rewritten as rewritten
 from ._rules import closes_over_values as closes_over_values
 from ._rules import holds_dead_tracer as holds_dead_tracer
 from ._sites import Site as Site
-from ._sites import copies as copies
 from ._sites import is_open as is_open
 from ._sites import sites as sites
 from ._sites import strip as strip

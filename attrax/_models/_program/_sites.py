@@ -1,4 +1,4 @@
-"""What a program holds: its taps, their addresses, and which outputs are copies of inputs."""
+"""What a program holds: its taps and their addresses."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.extend.core as jex
 
 from .._address import Address, words_of
 from .._taps import Label, tap_p
 from ._equations import (
-    INLINED,
     OPENED,
-    Atom,
     Aval,
     Body,
     Eqn,
     Value,
-    Var,
     bodies_of,
     constants,
-    count_stacked,
     like,
     open_jaxpr,
     renamed,
@@ -119,65 +114,6 @@ def map_labels(jaxpr: Body, change: Relabel, scans: int = 0) -> Body:
 
     opened = open_jaxpr(jaxpr)
     return like(jaxpr, opened.replace(eqns=[convert(e) for e in opened.eqns]), constants(jaxpr))
-
-
-def copies(jaxpr: Body) -> list[int | None]:
-    """For each output the input that it is an unchanged copy of, or None."""
-    opened = open_jaxpr(jaxpr)
-    source: dict[Var, _Source] = {v: _Source(i, None) for i, v in enumerate(opened.invars)}
-
-    def get(atom: Atom) -> _Source | None:
-        return None if isinstance(atom, jex.Literal) else source.get(atom)
-
-    for eqn in opened.eqns:
-        found = _sources(eqn, [get(a) for a in eqn.invars])
-        source.update((v, f) for v, f in zip(eqn.outvars, found, strict=False) if f is not None)
-    outputs = [get(a) for a in opened.outvars]
-    return [None if f is None or f.axes is not None else f.number for f in outputs]
-
-
-class _Source(NamedTuple):
-    """The number of the input that a value is, and how its axes are permuted (None: not at all)."""
-
-    number: int
-    axes: tuple[int, ...] | None
-
-
-def _sources(eqn: Eqn, given: list[_Source | None]) -> list[_Source | None]:
-    """Which input each result of an equation is, where it is one; nothing for most equations."""
-    kind = eqn.primitive.name
-    if eqn.primitive is tap_p or kind in ("copy", "copy_p", "optimization_barrier"):
-        return given
-    if kind == "transpose":
-        return [_transposed(given[0], tuple(eqn.params["permutation"]))]
-    if kind == "scan":
-        return _scan_sources(eqn, given)
-    if kind in INLINED | (OPENED - {"cond"}):
-        return [None if i is None else given[i] for i in copies(next(bodies_of(eqn)))]
-    return []
-
-
-def _transposed(source: _Source | None, permutation: tuple[int, ...]) -> _Source | None:
-    if source is None:
-        return None
-    before = source.axes
-    axes = permutation if before is None else tuple(before[p] for p in permutation)
-    return _Source(source.number, None if axes == tuple(range(len(axes))) else axes)
-
-
-def _scan_sources(eqn: Eqn, given: list[_Source | None]) -> list[_Source | None]:
-    """A carry that each iteration hands on; a `y` that is the iteration's own `x`."""
-    body, stacked = next(bodies_of(eqn)), [v.aval for v in eqn.invars]
-    num_ys = count_stacked([v.aval for v in eqn.outvars], open_jaxpr(body).outvars)
-    num_xs = count_stacked(stacked, open_jaxpr(body).invars)
-    num_carry = len(eqn.outvars) - num_ys
-    first_carry, first_x = len(stacked) - num_xs - num_carry, len(stacked) - num_xs
-    return [
-        given[i]
-        if i is not None and (i == first_carry + o if o < num_carry else i >= first_x)
-        else None
-        for o, i in enumerate(copies(body))
-    ]
 
 
 def strip(jaxpr: Body, but: frozenset[Address] = frozenset()) -> Body:
