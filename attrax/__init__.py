@@ -71,6 +71,9 @@ if TYPE_CHECKING:
     from . import html as html
     from . import plot as plot
     from . import visualise as visualise
+    from ._models._equinox import from_equinox as from_equinox
+    from ._models._haiku import from_haiku as from_haiku
+    from ._models._keras import from_keras as from_keras
     from ._models._linen import from_linen as from_linen
     from ._models._nnx import from_nnx as from_nnx
 
@@ -78,6 +81,9 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "datasets": ".datasets",
+    "from_equinox": "._models._equinox",
+    "from_haiku": "._models._haiku",
+    "from_keras": "._models._keras",
     "from_linen": "._models._linen",
     "from_nnx": "._models._nnx",
     "html": ".html",
@@ -87,7 +93,7 @@ _LAZY = {
 
 
 def __getattr__(name: str):
-    """Load what needs flax, optax or matplotlib on first use."""
+    """Load what needs flax, optax, matplotlib or another library on first use."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

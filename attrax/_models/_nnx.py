@@ -52,7 +52,8 @@ def from_nnx(
         updates: what to do where the module writes something that does depend on the input (batch
             statistics, a decode cache): `"refuse"`, or `"discard"` to drop that, too.
         rngs: keys or seeds of random streams by name, as in `from_linen`: `{"dropout": key}`. Each
-            stream of that name starts anew from the key; `default` stands for all other names.
+            stream of that name starts anew from the key. `default` stands for all other streams;
+            and where the module has default streams only, so does any one name.
             Without it a stream goes on from where it stands in the module, the same at each call.
 
     Returns:
@@ -112,6 +113,8 @@ def _reseeded(module: Any, rngs: Mapping[str, Any] | nnx.Rngs) -> PyTree:
         for name, key in ((name, rngs[name]) for name in rngs)
     }
     keys = {name: key() if isinstance(key, nnx.RngStream) else key for name, key in keys.items()}
+    if "default" in found and len(rest := keys.keys() - found) == 1:
+        keys["default"] = keys.pop(rest.pop())  # it stands for every name without a stream
     if unknown := sorted(keys.keys() - found - {"default"}):
         raise ValueError(
             f"`rngs` names the stream {unknown[0]!r}; the module has the streams {sorted(found)}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -51,18 +52,17 @@ def with_arrays(result: Any) -> Any:
     return in_order(jax.tree.map(_as_array, result), key_orders(result))
 
 
+# Libraries whose modules are named wherever they are called, and what taps them.
+_TAPPED = {"flax.linen": "._linen", "flax.nnx": "._nnx", "haiku": "._haiku"}
+
+
 @contextlib.contextmanager
 def _named_modules() -> Iterator[None]:
-    """Name the calls of Linen and NNX modules, wherever they are called in this block."""
+    """Name the calls of the modules of every library that is loaded."""
     with contextlib.ExitStack() as stack:
-        if "flax.linen" in sys.modules:
-            from ._linen import tapped
-
-            stack.enter_context(tapped())
-        if "flax.nnx" in sys.modules:
-            from ._nnx import tapped
-
-            stack.enter_context(tapped())
+        for library, adapter in _TAPPED.items():
+            if library in sys.modules:
+                stack.enter_context(importlib.import_module(adapter, __package__).tapped())
         yield
 
 

@@ -117,6 +117,8 @@ def test_monte_carlo_dropout():
     close(
         attrax.from_nnx(net, rngs={"default": 3})(X), attrax.from_nnx(net, rngs={"dropout": 3})(X)
     )
+    unnamed = attrax.from_nnx(Noisy(nnx.Rngs(0)), rngs={"dropout": 3})
+    close(unnamed(X), attrax.from_nnx(Noisy(nnx.Rngs(0)), rngs={"default": 3})(X))
     with pytest.raises(ValueError, match=r"names the stream 'noise'; .* streams \['dropout'\]"):
         attrax.from_nnx(net, rngs={"noise": 0})
 
