@@ -24,6 +24,7 @@ BENCHMARKS = (
     "memory",
     "precision",
     "cut_flops",
+    "reading",
     "devices",
 )
 # Not of speed, and long: run when named, each a record of its own, `results/faithfulness`.
