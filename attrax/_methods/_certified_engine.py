@@ -314,6 +314,9 @@ def _assessed(task: Task, slot: Slot, rows: Array, i: Array) -> tuple[Slot, Arra
     fine, coarse, moves = _judged(task, slot, rows, i)
     error = estimates.combined(fine, coarse).astype(slot.best.error.dtype)
     error, gap = _with_gap(task, slot, error, fine.value)
+    # Thirty powers of e lie in a graded variable: fewer nodes than that can agree by chance.
+    sparse = jnp.asarray(np.asarray(task.levels) < UNDECIDED)[slot.stage]
+    error = jnp.where(sparse & (slot.variable != meshes.UNIFORM), jnp.inf, error)
     slot = slot._replace(
         last=fine,
         best=_better(slot.best, fine.value, error, gap),
