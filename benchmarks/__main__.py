@@ -28,7 +28,7 @@ BENCHMARKS = (
     "devices",
 )
 # Not of speed, and long: run when named, each a record of its own, `results/faithfulness`.
-EVIDENCE = ("faithfulness", "selectivity", "certified")
+EVIDENCE = ("faithfulness", "selectivity", "certified", "honesty")
 KNOWN = (*BENCHMARKS, *EVIDENCE)
 
 
