@@ -85,6 +85,31 @@ def test_nothing_is_loaded_from_elsewhere(pages):
         assert found == [], style.name
 
 
+# What picks, arranges or resizes, and computes nothing that a formula would say better.
+WORDS = {"one_of", "padded", "cascading", "independent", "leaf_names", "upsample", "rank_channels"}
+COMPUTE = ("scores", "quadrature", "paths", "distributions", "concepts", "priors", "metrics")
+
+
+@pytest.mark.parametrize("page", ["methods", *COMPUTE])
+def test_what_computes_has_its_formula(page):
+    namespace = "attrax" if page == "methods" else f"attrax.{page}"
+    text = (SITE / "reference" / f"{page}.html").read_text("utf-8")
+    places = sorted(
+        (text.index(f'id="{name.path}"'), name.path.rpartition(".")[2])
+        for name in reference.public(namespace)
+        if page != "methods" or name.module.startswith("attrax._methods.")
+    )
+    ends = [start for start, _ in places[1:]] + [len(text)]
+    functions = {
+        name: text[start:end]
+        for (start, name), end in zip(places, ends, strict=True)
+        if name[0].islower()
+    }
+    missing = {name for name, entry in functions.items() if "<math" not in entry}
+    assert functions
+    assert missing == WORDS & functions.keys()
+
+
 def test_formulas_are_drawn():
     text = "".join(path.read_text("utf-8") for path in (SITE / "reference").glob("*.html"))
     assert text.count("<math") > 10
