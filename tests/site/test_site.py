@@ -110,6 +110,14 @@ def test_what_computes_has_its_formula(page):
     assert missing == WORDS & functions.keys()
 
 
+def test_names_are_upright():
+    import formulas  # needs latex2mathml, as the site does
+
+    latex = r"\sum_k w_k fn(p_k) \text{ at most} \frac{score}{x}"
+    upright = r"\sum_k w_k \mathrm{fn}(p_k) \text{ at most} \frac{\mathrm{score}}{x}"
+    assert formulas.upright(latex) == upright
+
+
 def test_formulas_are_drawn():
     text = "".join(path.read_text("utf-8") for path in (SITE / "reference").glob("*.html"))
     assert text.count("<math") > 10
