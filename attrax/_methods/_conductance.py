@@ -332,10 +332,11 @@ def _times(slope: Array, rows: PyTree, step: PyTree) -> PyTree:
 def reverse_jvp(
     fun: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = False
 ) -> tuple[Any, ...]:
-    """The derivative along a direction, as `jax.jvp` gives it, by reverse mode alone.
+    r"""The derivative along a direction, as `jax.jvp` gives it, by reverse mode alone.
 
-    `(fun(x), d fun(x) . v)`: what is linear in u in `u -> u . d fun(x)` is differentiated by u, in
-    the direction v.
+    $$(fun(x), J v) \text{ with the Jacobian } J \text{ of } fun \text{ at } x$$
+
+    $u^T J$, which is linear in u, is differentiated by u, in the direction v.
 
     Exact, for functions that have a reverse derivative only: `jax.custom_vjp`. Their backward rule
     must itself have a reverse derivative, and is taken to be linear. Inside `jax.jit` it costs what
