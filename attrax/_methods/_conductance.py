@@ -204,8 +204,7 @@ def _differences(split: Split, curve: Curve, nodes: Array, batch_size: int) -> P
 
 
 def _inner(first: PyTree, second: PyTree) -> Array:
-    products = jax.tree.map(lambda a, b: jnp.sum(a * b), first, second)
-    return sum(jax.tree.leaves(products)[1:], jax.tree.leaves(products)[0])
+    return jax.tree.reduce(jnp.add, jax.tree.map(lambda a, b: jnp.sum(a * b), first, second))
 
 
 def _share(through: Array, before: Array, turn: Array) -> Array:
