@@ -10,9 +10,9 @@ from .._core import _checks
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stieltjes:
-    """Nodes for `integral g dz`, taken as a sum over the differences of z between neighbours.
+    r"""Nodes for `integral g dz`, taken as a sum over the differences of z between neighbours.
 
-    `sum_k ((1 - c_k) g(t_k) + c_k g(t_(k+1))) * (z(t_(k+1)) - z(t_k))`
+    $$\int g \, dz \approx \sum_k ((1 - c_k) g(t_k) + c_k g(t_{k+1})) (z(t_{k+1}) - z(t_k))$$
 
     It needs no derivative of z, and so no smooth z: where dz/dt jumps, as behind a ReLU, the jump
     is in the differences already. Where g jumps, c_k in [0, 1] says after which share of the step:
@@ -35,7 +35,9 @@ jax.tree_util.register_dataclass(Stieltjes, data_fields=["nodes"], meta_fields=[
 
 
 def stieltjes(n: int) -> Stieltjes:
-    """n >= 2 equally spaced nodes with both ends, for sums over differences.
+    r"""n >= 2 equally spaced nodes with both ends, for sums over differences.
+
+    $$t_k = \frac{k}{n - 1} \text{ for } k = 0, \dots, n - 1$$
 
     Of order 1/n^2 on smooth networks, where a Gauss rule with the exact derivative is far better.
     On ReLU networks it is exact between nodes between which at most one unit switches.
