@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 _LINK = re.compile(r"\]\(((?:\.\./)+(?:attrax|benchmarks|examples|tests)/[^)#]+)\)")
 PLACE = "source"
 # Files of the root that are pages of the site.

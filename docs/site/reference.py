@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 _MARK = re.compile(r"^\[\[reference (\S+)(?: (\S+))?\]\]$", re.MULTILINE)
 
 

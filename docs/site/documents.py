@@ -10,7 +10,7 @@
 
     ![A picture](../images/drawn.png)
 
-`python website/documents.py docs/tutorials/text.md` runs a document and writes what its blocks
+`python docs/site/documents.py docs/tutorials/text.md` runs a document and writes what its blocks
 print and draw into it; a block gets an output where it has one.
 """
 
