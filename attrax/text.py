@@ -1,4 +1,4 @@
-"""Texts in tokens, and how the tokens of each kind of tokenizer are spelled.
+"""Tokenised texts, and how each kind of tokenizer spells its tokens.
 
 `attrax.html.tokens` and `attrax.plot.tokens` show a `Text`. A *spelling* turns the tokens of a text
 into strings whose concatenation is the text.

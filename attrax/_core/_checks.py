@@ -36,7 +36,7 @@ def _refuse_results(x: PyTree, name: str) -> None:
     for node in jax.tree.leaves(x, is_leaf=_is_result):
         if _is_result(node):
             raise TypeError(
-                f"`{name}` must hold values alone; got {_described(node)}. Pass its `.value`."
+                f"`{name}` must hold arrays only; got {_described(node)}. Pass its `.value`."
             )
 
 
@@ -183,7 +183,9 @@ def function(value: Any, name: str) -> Callable[..., Any]:
 def count(value: Any, name: str, least: int = 1, most: int | None = None) -> int:
     """`value` as a Python int between `least` and `most`."""
     if isinstance(value, Tracer):
-        raise TypeError(f"`{name}` decides shapes and must be a Python int; got a traced value.")
+        raise TypeError(
+            f"`{name}` determines shapes, so it must be a Python int; got a traced value."
+        )
     try:
         number = operator.index(value)
     except TypeError:

@@ -1,4 +1,4 @@
-"""Equations that XLA's CPU backend runs slowly, and the same values computed otherwise.
+"""Equations that XLA's CPU backend runs slowly, and faster ways to compute the same values.
 
 Read are the parameters that `lax.conv_general_dilated` has as arguments, and the window of
 `_select_and_scatter_add`. All rewrites are exact but for rounding, and keep which of several equal

@@ -1,4 +1,4 @@
-"""How a kernel lies on an input: which inputs meet which of its points at every output."""
+"""How a kernel lies on an input: which input each of its points reads for each output."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Class activation maps: which positions of a convolutional layer speak for the score.
+"""Class activation maps: which positions of a convolutional layer count towards the score.
 
 Maps are at the resolution of the layer, and **signed**. Most of the papers end with a ReLU, for a
-picture of what speaks for the class only: that is `jax.nn.relu(map)`. Before it nothing is lost:
+picture of what counts for the class only: that is `jax.nn.relu(map)`. Before it nothing is lost:
 what speaks against the class stays visible, and maps can be added, compared and summed. `upsample`
 brings a map to the size of the input.
 """

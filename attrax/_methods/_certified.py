@@ -1,4 +1,4 @@
-"""Path-integrated attributions of a batch to a tolerance, each example with what it needs."""
+"""Path-integrated attributions of a batch to a tolerance; each example costs what it needs."""
 
 from collections.abc import Callable
 from typing import Any

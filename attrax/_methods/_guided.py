@@ -125,7 +125,7 @@ def _flat(tree: PyTree, dtype: Any) -> tuple[Array, Any]:
 def _part(fraction: Any) -> float:
     """`fraction` as a number in (0, 1]."""
     if isinstance(fraction, Tracer) or not isinstance(fraction, numbers.Real):
-        raise TypeError(f"`fraction` decides shapes and must be a number; got {fraction!r}.")
+        raise TypeError(f"`fraction` determines shapes, so it must be a number; got {fraction!r}.")
     part = float(fraction)
     if not 0 < part <= 1:
         raise ValueError(f"`fraction` must be above 0 and at most 1; got {fraction}.")

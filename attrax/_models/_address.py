@@ -1,4 +1,4 @@
-"""Addresses: how a value inside a model is called. The one parser and the one printer of names.
+"""Addresses: the names of values inside a model, with the one parser and the one printer.
 
     address = word* ["#" count] [":in"]
     word    = mark name loop*       mark: "/" a module or tap, "." a method, ":" an operation

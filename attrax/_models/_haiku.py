@@ -58,7 +58,7 @@ _active = _Active()
 
 @contextlib.contextmanager
 def tapped():
-    """Tap what is called in this block; of blocks in one another only the innermost taps."""
+    """Tap what is called in this block; of nested blocks only the innermost taps."""
     import haiku as hk  # pyright: ignore[reportMissingImports]
 
     outer, mine = _active.reader, object()

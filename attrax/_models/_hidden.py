@@ -1,4 +1,4 @@
-"""Outputs in which JAX does not see the arrays: objects of classes that are no pytrees."""
+"""Outputs whose arrays JAX cannot see: objects whose classes are not pytrees."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ _active = _Active()
 
 @contextlib.contextmanager
 def tapped() -> Iterator[None]:
-    """Tap what is called in this block; of blocks in one another only the innermost taps."""
+    """Tap what is called in this block; of nested blocks only the innermost taps."""
     outer, mine = _active.reader, _Reader()
     _active.reader = mine
     try:

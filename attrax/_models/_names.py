@@ -105,7 +105,7 @@ def _only(found: list[Target], at: str) -> Target:
         raise ValueError(f"the layer {at!r} {blocked.reason}.")
     if target.is_stacked and any(k is not None for k in target.iterations):
         raise ValueError(
-            f"the layer {at!r} is computed by scans in one another: give the iterations of all of "
+            f"the layer {at!r} is inside nested scans: give an iteration for every one of "
             f"them, or of none; it is {str(target.template)!r}."
         )
     return target
@@ -114,8 +114,8 @@ def _only(found: list[Target], at: str) -> Target:
 _PLACES = {
     "while": "a `while_loop`",
     "shard_map": "a `shard_map`",
-    "custom_jvp_call": "a function with its own rule (custom_jvp_call)",
-    "custom_vjp_call": "a function with its own rule (custom_vjp_call)",
+    "custom_jvp_call": "a function with a custom derivative rule (custom_jvp_call)",
+    "custom_vjp_call": "a function with a custom derivative rule (custom_vjp_call)",
 }
 
 
@@ -129,7 +129,7 @@ def reach(site: Site) -> Blocked | None:
             "function"
         )
     if site.label.blocked is not None:
-        return Blocked(f"has no value of one example: {site.label.blocked.reason}")
+        return Blocked(f"has no per-example value: {site.label.blocked.reason}")
     return None
 
 

@@ -250,7 +250,7 @@ _active = _Active()
 
 @contextlib.contextmanager
 def tapped() -> Iterator[None]:
-    """Tap what is called in this block; of blocks in one another only the innermost taps."""
+    """Tap what is called in this block; of nested blocks only the innermost taps."""
     outer, mine = _active.reader, _Reader()
     with _lock, contextlib.ExitStack() as undo:
         for cls in _classes() if outer is None else ():

@@ -15,7 +15,7 @@ still being written; so does anything that reads Zarr version 3.
 
 `batches` makes batches of a reader of single examples; one that cannot be read is reported, and the
 rest goes on. `Batch` is for iterables that bring labels or other arrays to be stored beside the
-attributions, or that know themselves which examples they could not read.
+attributions, or that report unreadable examples themselves.
 """
 
 from .._core._names import shown

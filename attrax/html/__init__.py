@@ -17,7 +17,7 @@ channel to picture for those that have one. Those of a `visualise.Spritemap` are
 `dict(zip(spritemap.units, spritemap.sprites))`. **Tiles** are pictures of what each position sees,
 as `visualise.activation_tiles` makes them.
 
-Pages of many pictures lie beside a `gallery`, which links to them.
+A `gallery` is an index of many pictures; it links to the pages that are saved beside it.
 """
 
 from .._core._names import shown

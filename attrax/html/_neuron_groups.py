@@ -1,4 +1,4 @@
-"""Groups of neurons as a page: where each is, what it looks for, and what it speaks for."""
+"""Groups of neurons as a page: where each is, what it looks for, and what it counts towards."""
 
 import colorsys
 from collections.abc import Mapping, Sequence

@@ -86,7 +86,7 @@ def road(
 
     A deletion curve that does not draw a hole: what is put in place of a pixel looks like its
     surroundings, so that the shape of what was removed gives less of the class away. A steep fall
-    speaks for the ranking. With `-attribution` the worst are removed first.
+    supports the ranking. With `-attribution` the worst are removed first.
 
     Args:
         fn: `x -> scalar`, of one example: usually a probability.

@@ -1,4 +1,4 @@
-"""The path on which one token after another arrives."""
+"""A path that moves one token at a time from the baseline to the example."""
 
 from typing import Any
 

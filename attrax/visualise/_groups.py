@@ -70,7 +70,7 @@ def neuron_groups(z: Array, n: int, *, key: Array, max_iterations: int = 2000) -
         raise ValueError(f"`z` must be positions and channels, (..., C); got {values.shape}.")
     if values.min() < 0:
         raise ValueError(
-            f"`z` must not be negative; got {values.min():g}. Factorise what speaks for the "
+            f"`z` must not be negative; got {values.min():g}. Factorise what counts towards the "
             "channels, `jax.nn.relu(z)`, or an activation behind a ReLU."
         )
     n = _checks.count(n, "n")

@@ -1,4 +1,4 @@
-"""ReLUs that pass a gradient on when they are silent everywhere."""
+"""ReLUs that still pass a gradient when every unit is off."""
 
 import functools
 

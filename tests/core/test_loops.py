@@ -124,7 +124,7 @@ def test_batch_size_must_be_an_int(batch_size):
 
 
 def test_batch_size_must_not_be_traced():
-    with pytest.raises(TypeError, match="`batch_size` decides shapes"):
+    with pytest.raises(TypeError, match="`batch_size` determines shapes"):
         jax.jit(lambda b: weighted_sum(jnp.sin, jnp.ones(3), jnp.ones(3), batch_size=b))(2)
 
 

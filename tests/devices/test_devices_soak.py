@@ -1,7 +1,7 @@
 """Slow: every method and layout on eight devices, tolerances, and two processes.
 
-    python tests/test_devices_soak.py host PROCESS PORT
-    python tests/test_devices_soak.py divided_weights
+    python tests/devices/test_devices_soak.py host PROCESS PORT
+    python tests/devices/test_devices_soak.py divided_weights
 
 are what the tests start: a program that waits for another one is ended after a time limit.
 """

@@ -230,12 +230,16 @@ def test_what_is_refused():
         explain(jnp.sum, X, jnp.ones(1), steps=2)
     with pytest.raises(ValueError, match="`steps` must be at least 1; got 0"):
         explain(jnp.sum, X, steps=0)
-    with pytest.raises(TypeError, match="`steps` decides shapes and must be a Python int"):
+    with pytest.raises(TypeError, match="`steps` determines shapes, so it must be a Python int"):
         jax.jit(lambda n: explain(jnp.sum, X, steps=n))(2)
     for fraction in (0, 1.5, float("nan")):
         with pytest.raises(ValueError, match="`fraction` must be above 0 and at most 1; got"):
             explain(jnp.sum, X, steps=2, fraction=fraction)
-    with pytest.raises(TypeError, match="`fraction` decides shapes and must be a number; got None"):
+    with pytest.raises(
+        TypeError, match="`fraction` determines shapes, so it must be a number; got None"
+    ):
         explain(jnp.sum, X, steps=2, fraction=None)
-    with pytest.raises(TypeError, match="`fraction` decides shapes and must be a number; got"):
+    with pytest.raises(
+        TypeError, match="`fraction` determines shapes, so it must be a number; got"
+    ):
         jax.jit(lambda f: explain(jnp.sum, X, steps=2, fraction=f))(0.5)

@@ -78,13 +78,13 @@ def test_what_is_refused():
         attrax.rank_channels(A[0, 0], 4)
     with pytest.raises(ValueError, match="`k` must be at least 1; got 0"):
         attrax.rank_channels(A[0, 0], 0)
-    with pytest.raises(TypeError, match="`k` decides shapes and must be a Python int"):
+    with pytest.raises(TypeError, match="`k` determines shapes, so it must be a Python int"):
         jax.jit(attrax.rank_channels)(A[0, 0], 2)
 
 
 def test_results_of_several_fields_are_refused():
     estimate = attrax.Estimate(A, A)
-    message = r"must hold values alone; got Estimate\(value, standard_error\). Pass its `.value`"
+    message = r"must hold arrays only; got Estimate\(value, standard_error\). Pass its `.value`"
     for reduce in (attrax.channels, attrax.positions, lambda a: attrax.rank_channels(a, 1)):
         with pytest.raises(TypeError, match=message):
             reduce(estimate)

@@ -407,7 +407,7 @@ def test_what_cannot_be_reached_says_so():
 
     with pytest.raises(ValueError, match="inside a `while_loop`"):
         attrax.cut(model, X, at="loop")
-    with pytest.raises(ValueError, match="inside a function with its own rule"):
+    with pytest.raises(ValueError, match="inside a function with a custom derivative rule"):
         attrax.capture(model, X, at="inner")
     close(attrax.capture(model, X, at="own#0"), jnp.sin(X))
 

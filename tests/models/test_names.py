@@ -104,7 +104,7 @@ def test_what_is_not_a_value_of_one_example_is_not_listed():
     names = [row.name for row in attrax.layers(model, x)]
     assert {"query", "weights", "mixed"} <= set(names)
     assert "pairs" not in names
-    with pytest.raises(ValueError, match="'pairs' has no value of one example"):
+    with pytest.raises(ValueError, match="'pairs' has no per-example value"):
         attrax.capture(model, x, at="pairs")
     z, tail = attrax.cut(model, x, at="weights")
     assert z.shape == (2, 3, 3)

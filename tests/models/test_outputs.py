@@ -1,4 +1,4 @@
-"""Outputs that are no pytrees are refused while the model is read, and say what to do."""
+"""Outputs that are not pytrees are refused while the model is read, and say what to do."""
 
 import collections
 import dataclasses

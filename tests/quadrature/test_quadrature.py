@@ -186,7 +186,7 @@ def test_number_of_nodes_must_be_an_int(n):
 
 
 def test_number_of_nodes_must_not_be_traced():
-    with pytest.raises(TypeError, match="`n` decides shapes and must be a Python int"):
+    with pytest.raises(TypeError, match="`n` determines shapes, so it must be a Python int"):
         jax.jit(lambda n: quadrature.midpoint(n).weights)(3)
 
 

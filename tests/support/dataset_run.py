@@ -1,6 +1,6 @@
 """One run over a dataset in a process of its own, which can be killed.
 
-    python tests/dataset_run.py STORE [--stop-writing N] [--host I N ADDRESS]
+    python tests/support/dataset_run.py STORE [--stop-writing N] [--host I N ADDRESS]
 
 Integrated gradients of a small convolutional network for the digits of scikit-learn. Prints a line
 before the run and one after it, and as one of several hosts how many examples it has read.
