@@ -53,7 +53,7 @@ bench: .venv-parity/made
 
 clean:
 	rm -rf .venv* out build dist .pytest_cache .ruff_cache
-	find attrax benchmarks examples tests -name __pycache__ -prune -exec rm -rf {} +
+	find attrax benchmarks examples tests website -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit("attrax needs Python 3.11 or newer, as in: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

@@ -103,4 +103,5 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    own = {name for name in globals() if not name.startswith("_")}
+    return sorted((own | _LAZY.keys() | {"__version__"}) - {"TYPE_CHECKING"})

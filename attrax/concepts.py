@@ -12,8 +12,18 @@ import jax
 import jax.numpy as jnp
 
 from ._core import _checks
-from ._core._safe import quotient
-from ._core._types import Array, PyTree, ScalarFn, tree_dtype, wide_dtype
+from ._core._names import shown
+from ._core._safe import absolute, quotient
+from ._core._types import Array, PyTree, ScalarFn, tree_dtype
+
+__all__ = [
+    "SignificanceTest",
+    "concept_sensitivity",
+    "tcav_magnitude",
+    "tcav_score",
+    "tcav_significance",
+]
+__dir__ = shown(__name__)
 
 
 class SignificanceTest(NamedTuple):
@@ -29,14 +39,14 @@ class SignificanceTest(NamedTuple):
 
 
 def concept_sensitivity(fn: ScalarFn, x: PyTree, direction: PyTree) -> Array:
-    """How fast the score grows when the activation moves along a concept's direction.
+    r"""How fast the score grows when the activation moves along a concept's direction.
 
-    `d/ds fn(x + s v) at s = 0`, which is `grad fn(x) . v`
+    $$\frac{d}{ds} fn(x + s v) \text{ at } s = 0 \text{, which is } \nabla fn(x) \cdot v$$
 
-    Exact, in one forward pass with its derivative (`jax.jvp`). Local: it says nothing of a step of
-    the size of the concept. Only its sign is free of the length of `direction`, which is used as
-    it is. For many directions at one activation, or where `fn` has no forward derivative, take
-    `attrax.gradient(fn, x)` once, and its product with each of them.
+    Exact, by one gradient. Local: it says nothing about a step of the size of the concept. The
+    direction is used as it is: its length scales the result, and leaves only the sign alone. For
+    many directions at one activation take `attrax.gradient(fn, x)` once, and its product with each
+    of them.
 
     Args:
         fn: `x -> scalar`, normally the tail of a cut with a score:
@@ -62,15 +72,21 @@ def concept_sensitivity(fn: ScalarFn, x: PyTree, direction: PyTree) -> Array:
         derivative itself.
     """
     x = _checks.floating(x)
-    direction = _checks.like(direction, x, "direction")
-    _, slope = jax.jvp(_checks.scalar_valued(fn), (x,), (direction,))
-    return slope.astype(wide_dtype(slope.dtype))
+    direction = _checks.fitting(direction, x, "direction")
+    slope = jax.grad(_checks.scalar_valued(fn))(x)
+    dtype = tree_dtype((slope, direction))
+    products = jax.tree.map(
+        lambda g, v: jnp.sum(g.astype(dtype) * v.astype(dtype)), slope, direction
+    )
+    return sum(jax.tree.leaves(products), jnp.zeros((), dtype))
 
 
 def tcav_score(sensitivities: Array) -> Array:
-    """For which fraction of the examples of a class a concept raises the score.
+    r"""For which fraction of the examples of a class a concept raises the score.
 
-    `mean_n (S_n > 0)`, S the sensitivities
+    $$mean_n [S_n > 0]$$
+
+    where S are the sensitivities.
 
     1 and 0 both say that the concept matters, for the class or against it. A random direction gives
     a half on average, but a single one anything, as the gradients of one class are alike. So one
@@ -101,9 +117,11 @@ def tcav_score(sensitivities: Array) -> Array:
 
 
 def tcav_magnitude(sensitivities: Array) -> Array:
-    """Which share of all sensitivity is in favour of the class.
+    r"""Which share of all sensitivity is in favour of the class.
 
-    `sum_n max(S_n, 0) / sum_n |S_n|`, S the sensitivities
+    $$\frac{\sum_n \max(S_n, 0)}{\sum_n |S_n|}$$
+
+    where S are the sensitivities.
 
     The TCAV score with each example weighed by the size of its sensitivity. Where all are zero it
     is 0, with derivative 0.
@@ -127,14 +145,15 @@ def tcav_magnitude(sensitivities: Array) -> Array:
         the mean of the sensitivities.
     """
     values = _sample(sensitivities, "sensitivities")
-    return quotient(jnp.sum(jax.nn.relu(values)), jnp.sum(jnp.abs(values)), 0)
+    return quotient(jnp.sum(jax.nn.relu(values)), jnp.sum(absolute(values)), 0)
 
 
 def tcav_significance(scores: Array, random_scores: Array) -> SignificanceTest:
-    """Whether the scores of a concept differ from those of random concepts: Welch's t-test.
+    r"""Whether the scores of a concept differ from those of random concepts: Welch's t-test.
 
-    `t = (mean(a) - mean(b)) / sqrt(var(a)/n + var(b)/m)` and `p = P(|T| >= |t|)`, T with
-    Student's distribution of Welch's degrees of freedom
+    $$t = \frac{mean(a) - mean(b)}{\sqrt{var(a) / n + var(b) / m}} \text{ and } p = P(|T| \ge |t|)$$
+
+    where T has Student's distribution of Welch's degrees of freedom
 
     Each score of the concept belongs to one fit, against another random set of examples; each
     random score to a fit of one random set against another. Two-sided, for a concept may speak

@@ -17,8 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._core import _checks
+from ._core._names import shown
 from ._core._types import Array, Distribution, PyTree, Sampler, cast_like, wide_dtype
 from .paths import straight
+
+__all__ = [
+    "gaussian",
+    "linear",
+    "point",
+    "square_removal",
+    "stochastic_channels",
+    "uniform_noise",
+]
+__dir__ = shown(__name__)
 
 
 def point(x: PyTree) -> Sampler:
@@ -32,7 +43,9 @@ def point(x: PyTree) -> Sampler:
 
 
 def linear(baseline: PyTree | Callable[[PyTree], PyTree] | None = None) -> Distribution:
-    """The uniform distribution on the straight line from `baseline` to x.
+    r"""The uniform distribution on the straight line from `baseline` to x.
+
+    $$p(t) = baseline + t (x - baseline)$$
 
     Args:
         baseline: like `x`, or a function from x to that: at a layer, of the activation. It may
@@ -56,7 +69,9 @@ def linear(baseline: PyTree | Callable[[PyTree], PyTree] | None = None) -> Distr
 
 
 def gaussian(sigma: float | Array) -> Distribution:
-    """Independent normal noise around x: `x + sigma e` with e ~ N(0, 1), fresh at each node.
+    r"""Independent normal noise around x, fresh at each node.
+
+    $$p = x + \sigma e \text{ with } e \sim N(0, 1)$$
 
     Args:
         sigma: the standard deviation, a scalar in the units of `x`. It may be traced.
@@ -87,10 +102,12 @@ def gaussian(sigma: float | Array) -> Distribution:
 
 
 def stochastic_channels(axis: int = -1) -> Distribution:
-    """The line from zero to x with each channel scaled at random: `t x (U1 + U2) / 1.5`.
+    r"""The line from zero to x with each channel scaled at random.
 
-    U1 and U2 are uniform on [0, 1], one pair for each channel, fresh at each node: the stochastic
-    path of Lucid's channel attribution. The random factor has mean 2/3, not 1.
+    $$p(t) = t \, x \, \frac{U_1 + U_2}{1.5}$$
+
+    $U_1$ and $U_2$ are uniform on [0, 1], one pair for each channel, fresh at each node: the
+    stochastic path of Lucid's channel attribution. The random factor has mean 2/3, not 1.
 
     Args:
         axis: the axis of channels.
@@ -120,7 +137,9 @@ def stochastic_channels(axis: int = -1) -> Distribution:
 
 
 def uniform_noise(radius: float | Array) -> Distribution:
-    """Independent uniform noise around x: `x + radius u` with u ~ U(-1, 1), fresh each time.
+    r"""Independent uniform noise around x, fresh each time.
+
+    $$p = x + radius \, u \text{ with } u \sim U(-1, 1)$$
 
     Args:
         radius: half the side of the box, a scalar in the units of `x`. It may be traced.

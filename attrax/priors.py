@@ -45,13 +45,22 @@ import numpy as np
 
 from ._core import _checks, _safe
 from ._core._loops import keep_sums, weighted_sum
+from ._core._names import shown
 from ._core._types import Array, PyTree
+
+__all__ = [
+    "batch_mean",
+    "monitor",
+    "right_reasons",
+    "total_variation",
+]
+__dir__ = shown(__name__)
 
 
 def batch_mean(fn: Callable[..., PyTree], xs: PyTree, *aux: PyTree, batch_size: int = 8) -> PyTree:
-    """The mean over a batch of whatever a function of one example returns.
+    r"""The mean over a batch of whatever a function of one example returns.
 
-    `(1/N) sum_i fn(xs[i], *aux[i])`
+    $$\frac{1}{N} \sum_{i=1}^N fn(xs_i, aux_i)$$
 
     The value of `jax.vmap` and `jnp.mean`, in the memory of `batch_size` examples and not of N, its
     derivatives too. For those, what `fn` computes outside a weighted sum of this library is
@@ -160,9 +169,9 @@ def monitor(
 
 
 def right_reasons(attribution: Array, region: Array) -> Array:
-    """The squared attribution inside a region that should not matter.
+    r"""The squared attribution inside a region that should not matter.
 
-    `sum_{i in region} attribution[i]^2`
+    $$\sum_{i \in region} attribution_i^2$$
 
     Zero when nothing in the region is attributed, of either sign. It grows with the square of the
     scale of the attribution, and so does the strength that it needs fall.
@@ -199,9 +208,9 @@ def right_reasons(attribution: Array, region: Array) -> Array:
 
 
 def total_variation(attribution: Array, axes: Sequence[int] = (0, 1)) -> Array:
-    """How much neighbouring attributions differ: 0 when all are equal along `axes`.
+    r"""How much neighbouring attributions differ: 0 when all are equal along `axes`.
 
-    `sum_{axes} sum_i |attribution[i + 1] - attribution[i]|`
+    $$\sum_{axes} \sum_i |attribution_{i+1} - attribution_i|$$
 
     It grows with the scale of the attribution: a model that is less sure of everything lowers it
     as well. At a difference of 0 the derivative is taken as 0.

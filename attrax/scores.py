@@ -18,13 +18,34 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._core import _checks, _safe
+from ._core._names import shown
 from ._core._types import Array, Score, wide_dtype
+
+__all__ = [
+    "Index",
+    "channel",
+    "contrast",
+    "direction",
+    "log_probability",
+    "logit",
+    "logsumexp",
+    "margin",
+    "max_logit",
+    "neuron",
+    "norm",
+    "one_of",
+    "probability",
+    "threshold",
+]
+__dir__ = shown(__name__)
 
 Index: TypeAlias = int | np.integer | Array
 
 
 def logit(i: Index) -> Score:
-    """The output of class i: `y[i]`, for outputs `(classes,)`.
+    r"""The output of class i, for outputs `(classes,)`.
+
+    $$y_i$$
 
     Example:
         >>> logit(2)(jnp.array([1.0, 2.0, 5.0])).item()
@@ -35,7 +56,9 @@ def logit(i: Index) -> Score:
 
 
 def probability(i: Index) -> Score:
-    """The softmax probability of class i: `exp(y[i]) / sum_k exp(y[k])`.
+    r"""The softmax probability of class i.
+
+    $$\frac{\exp(y_i)}{\sum_k \exp(y_k)}$$
 
     Example:
         >>> probability(0)(jnp.zeros(4)).item()
@@ -46,7 +69,9 @@ def probability(i: Index) -> Score:
 
 
 def log_probability(i: Index) -> Score:
-    """The logarithm of the softmax probability of class i: `y[i] - log sum_k exp(y[k])`.
+    r"""The logarithm of the softmax probability of class i.
+
+    $$y_i - \log \sum_k \exp(y_k)$$
 
     Example:
         >>> log_probability(0)(jnp.array([3.0])).item()
@@ -57,7 +82,9 @@ def log_probability(i: Index) -> Score:
 
 
 def max_logit() -> Score:
-    """The largest output: `max_k y[k]`.
+    r"""The largest output.
+
+    $$\max_k y_k$$
 
     It is taken anew wherever it is evaluated, so that the class may change along a path. Equal
     maxima share the gradient equally.
@@ -70,7 +97,9 @@ def max_logit() -> Score:
 
 
 def logsumexp() -> Score:
-    """The logarithm of the sum of exponentials: `log sum_k exp(y[k])`, a smooth maximum.
+    r"""The logarithm of the sum of exponentials, a smooth maximum.
+
+    $$\log \sum_k \exp(y_k)$$
 
     Example:
         >>> round(logsumexp()(jnp.zeros(4)).item(), 4)  # log 4
@@ -80,7 +109,9 @@ def logsumexp() -> Score:
 
 
 def contrast(i: Index, j: Index | None = None) -> Score:
-    """What speaks for class i against class j: `y[i] - y[j]`; `y[i]` where j is None.
+    r"""What speaks for class i against class j; for class i alone where j is None.
+
+    $$y_i - y_j$$
 
     Example:
         >>> contrast(2, 0)(jnp.array([1.0, 2.0, 5.0])).item()
@@ -99,7 +130,9 @@ def contrast(i: Index, j: Index | None = None) -> Score:
 
 
 def margin(i: Index) -> Score:
-    """What speaks for class i against the best of the others: `y[i] - max_{k != i} y[k]`.
+    r"""What speaks for class i against the best of the others.
+
+    $$y_i - \max_{k \ne i} y_k$$
 
     Positive exactly where class i is predicted.
 
@@ -122,7 +155,9 @@ def margin(i: Index) -> Score:
 
 
 def channel(i: Index, *, axis: int = -1, reduce: Callable[[Array], Array] = jnp.sum) -> Score:
-    """One channel of a layer, reduced over its positions: `reduce(y[..., i])`.
+    r"""One channel of a layer, reduced over its positions.
+
+    $$reduce_p(y_{p,i})$$
 
     Args:
         i: the channel.
@@ -147,7 +182,9 @@ def channel(i: Index, *, axis: int = -1, reduce: Callable[[Array], Array] = jnp.
 
 
 def neuron(*index: Index) -> Score:
-    """One neuron of a layer: `y[index]`, with one index for each axis.
+    r"""One neuron of a layer, with one index for each axis.
+
+    $$y_{index}$$
 
     Example:
         >>> neuron(1, 0)(jnp.array([[1.0, 2.0], [3.0, 4.0]])).item()
@@ -170,7 +207,9 @@ def neuron(*index: Index) -> Score:
 
 
 def direction(vector: Any) -> Score:
-    """A direction in the space of channels: `sum_p y[p] . vector`, over all positions p.
+    r"""A direction in the space of channels, over all positions p.
+
+    $$\sum_p y_p \cdot vector$$
 
     Args:
         vector: `(C,)`, not normalised here.
@@ -198,7 +237,9 @@ def direction(vector: Any) -> Score:
 
 
 def norm() -> Score:
-    """The Euclidean norm of everything: `sqrt(sum y^2)`.
+    r"""The Euclidean norm of everything.
+
+    $$\sqrt{\sum_k y_k^2}$$
 
     The norm has no gradient at 0; here it is 0 there, the smallest of its subgradients, so that a
     layer that is silent at one point of a path does not turn the integral to NaN.
@@ -215,7 +256,9 @@ def norm() -> Score:
 
 
 def threshold(t: float | Array) -> Score:
-    """All that is above a threshold less all that is below: `sum sign(y - t) y`.
+    r"""All that is above a threshold less all that is below.
+
+    $$\sum_k sign(y_k - t) \, y_k$$
 
     The sign is not differentiated, and is 0 where y equals t.
 
@@ -264,10 +307,10 @@ def one_of(*scores: Score) -> Callable[[Index], Score]:
             branches = [lambda y, score=score: score(y).astype(dtype) for score in checked]
             if not isinstance(i, jax.Array):
                 return branches[_static(i, len(branches), "there are {} scores")](y)
-            guarded = [_guarded(leaf, i, None, len(branches)) for leaf in jax.tree.leaves(y)]
-            index = guarded[0][1]
-            y = jax.tree.unflatten(jax.tree.structure(y), [leaf for leaf, _ in guarded])
-            return jax.lax.switch(index, branches, y)
+            index, known = _clipped(i, len(branches))
+            # The outputs, too, so that every entry of a gradient is NaN; integers cannot be.
+            y = jax.tree.map(lambda leaf: _product(leaf, known), y)
+            return _product(jax.lax.switch(index, branches, y), known)
 
         return score
 
@@ -324,22 +367,27 @@ def _at(y: Array, index: int | Array, axis: int) -> Array:
     return jax.lax.dynamic_index_in_dim(y, index, axis, keepdims=False)
 
 
-def _guarded(y: Array, i: Index, axis: int | None, size: int = 0) -> tuple[Array, int | Array]:
-    """`y`, all NaN where the traced index i is out of range, and the index made safe.
-
-    The range is that of `axis`, or `size` where there is none.
-    """
-    size = size if axis is None else y.shape[axis]
+def _guarded(y: Array, i: Index, axis: int) -> tuple[Array, int | Array]:
+    """`y`, all NaN where the traced index i is out of range of `axis`, and the index made safe."""
+    size = y.shape[axis]
     if not isinstance(i, jax.Array):
         return y, _static(i, size, "outputs have {} entries")
+    index, known = _clipped(i, size)
+    return _product(y, known), index
+
+
+def _clipped(i: Array, size: int) -> tuple[Array, Array]:
+    """The traced index i inside [0, size), and a factor: 1, or NaN where it was outside."""
     # Narrow integers cannot be compared with a large size.
     index = i.astype(jnp.int32) if i.dtype.itemsize < 4 else i
     inside = (index >= 0) & (index < size)
-    index = jnp.clip(index, 0, size - 1)
-    if not jnp.issubdtype(jnp.result_type(y), jnp.floating):
-        return y, index
-    # A product, not a selection: its derivative is NaN, too, in every entry.
-    return y * jnp.where(inside, 1, jnp.nan).astype(jnp.result_type(y)), index
+    return jnp.clip(index, 0, size - 1), jnp.where(inside, 1, jnp.nan)
+
+
+def _product(y: Any, factor: Array) -> Array:
+    """A product, not a selection: where the factor is NaN, so is the derivative in every entry."""
+    dtype = jnp.result_type(y)
+    return y * factor.astype(dtype) if jnp.issubdtype(dtype, jnp.floating) else y
 
 
 def _static(i: Any, size: int, have: str) -> int:

@@ -9,6 +9,18 @@ from typing import NamedTuple, TypeAlias
 
 from numpy.typing import ArrayLike
 
+from ._core._names import shown
+
+__all__ = [
+    "Spelling",
+    "Text",
+    "byte_pairs",
+    "sentence_pieces",
+    "word_pieces",
+    "words",
+]
+__dir__ = shown(__name__)
+
 Spelling: TypeAlias = Callable[[Sequence[str]], Sequence[str]]
 """From the tokens of a text to strings, one a token, whose concatenation is the text."""
 
@@ -19,8 +31,8 @@ class Text(NamedTuple):
     Attributes:
         tokens: `L` strings.
         attribution: `(L,)`, or `(K, L)` with a row for each class.
-        truth: the class that it has.
-        prediction: the class that the model gives it.
+        truth: its true class.
+        prediction: the class that the model predicts.
     """
 
     tokens: Sequence[str]
@@ -40,7 +52,7 @@ def words(tokens: Sequence[str]) -> list[str]:
 
 
 def word_pieces(tokens: Sequence[str]) -> list[str]:
-    """Tokens of BERT and its kin: `##` continues the word before.
+    """Tokens of BERT and similar models: `##` continues the word before.
 
     Example:
         >>> word_pieces(["sing", "##ing", "birds"])
@@ -63,10 +75,10 @@ def sentence_pieces(tokens: Sequence[str]) -> list[str]:
 
 
 def byte_pairs(tokens: Sequence[str]) -> list[str]:
-    r"""Tokens of GPT-2 and its kin: every letter is a byte of the text in UTF-8.
+    r"""Tokens of GPT-2 and similar models: every letter is a byte of the text in UTF-8.
 
-    A character that is parted between tokens shows as replacement characters in both. Tokens with
-    letters that stand for no byte, such as special tokens, are left as they are.
+    A character whose bytes are split between tokens shows as a replacement character in each.
+    Tokens with letters that do not stand for a byte, such as special tokens, are left as they are.
 
     Example:
         >>> byte_pairs(["sing", "ing", "Ġcaf", "Ã©", "Ċ"])

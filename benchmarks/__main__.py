@@ -17,7 +17,6 @@ BENCHMARKS = (
     "layers",
     "conductance",
     "targets",
-    "masks",
     "tolerance",
     "sprites",
     "prior_memory",

@@ -382,7 +382,7 @@ class Level(NamedTuple):
 def levels_of(records: Records) -> dict[int, Level]:
     """The nested rules on the recorded nodes."""
     assert records.nodes is not None
-    assess = jax.jit(estimates.assessed)
+    assess = jax.jit(jax.vmap(estimates.assessed))
     coarse, found = assess(records.nodes[:, :: 256 // 4]), {}
     total = records.exact.sum(1)
     for n in (9, 17, 33, 65, 129, 257):
@@ -394,7 +394,7 @@ def levels_of(records: Records) -> dict[int, Level]:
             apart=np.abs(value - np.asarray(coarse.value)).sum(1),
             spectral=np.asarray(fine.spectral),
             jumps=np.asarray(fine.jumps),
-            combined=np.asarray(estimates.combined(fine, coarse)),
+            combined=np.asarray(jax.vmap(estimates.combined)(fine, coarse)),
             gap=np.abs(value.sum(1) - total) / np.abs(total),
         )
         coarse = fine

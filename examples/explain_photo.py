@@ -142,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--image", type=Path, help="a picture file; default: scikit-image's coffee cup")
     add("--class", dest="target", help="a class by name or number; default: the predicted one")
+    add("--list-classes", action="store_true", help="print the number and name of every class")
     add("--against", help="a second class: explain the first one rather than this one")
     add("--layer", default=LAYER, help="where to look inside the network; default: %(default)s")
     add("--rule", default=RULES[0], help=f"{', '.join(RULES)}; default: %(default)s")
@@ -217,8 +218,12 @@ def read_image(path: Path) -> Image.Image:
 
 
 def _class(option: str, name: str) -> int:
-    with _refusing(option):
-        return pretrained.class_index(int(name) if name.strip().lstrip("-").isdigit() else name)
+    number = int(name) if name.strip().lstrip("-").isdigit() else name
+    with _refusing(option, (ImportError, OSError)):
+        try:
+            return pretrained.class_index(number)
+        except ValueError as error:
+            raise Refusal(f"{option}: {error} `--list-classes` prints all of them.") from error
 
 
 @contextlib.contextmanager
@@ -514,7 +519,12 @@ def _run(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run with the given arguments and return the exit status."""
     try:
-        _run(_parser().parse_args(arguments))
+        options = _parser().parse_args(arguments)
+        if options.list_classes:
+            with _refusing("--list-classes"):
+                print("\n".join(f"{i} {name}" for i, name in enumerate(pretrained.labels())))
+        else:
+            _run(options)
     except Refusal as refusal:
         print(f"explain_photo: {refusal}", file=sys.stderr)
         return 2

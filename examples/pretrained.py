@@ -22,6 +22,7 @@ import pickle
 import sys
 import tarfile
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -427,6 +428,15 @@ def _indices() -> dict[str, tuple[int, ...]]:
     }
 
 
+def _called_all_of(names: Sequence[str]) -> list[int]:
+    """The classes that bear every one of several names."""
+    return [
+        i
+        for i, (label, synonyms) in enumerate(zip(labels(), _synonyms(), strict=True))
+        if set(names) <= {name.casefold() for name in (label, *synonyms)}
+    ]
+
+
 def _nearest(name: str, count: int = 5) -> list[str]:
     containing = [label for label in labels() if name in label.casefold()]
     similar = difflib.get_close_matches(name, _indices(), count, cutoff=0.7)
@@ -437,8 +447,9 @@ def _nearest(name: str, count: int = 5) -> list[str]:
 def class_index(name: str | int) -> int:
     """The index, 0 to 999, of a class given by name or by number.
 
-    A name is one of `labels()` or any other name that ImageNet gives to the class, in upper or
-    lower case.
+    A name is one of `labels()` or any other name that ImageNet gives to the class, or several of
+    its names with commas between them, as in ImageNet's own list: "tabby, tabby cat". Upper and
+    lower case are the same, and so are "_" and a space.
 
     Raises:
         ValueError: the number is out of range, no class has the name (the message has the nearest
@@ -449,8 +460,10 @@ def class_index(name: str | int) -> int:
         if not 0 <= index < len(labels()):
             raise ValueError(f"A class index must be in 0 to {len(labels()) - 1}; got {index}.")
         return index
-    wanted = name.strip().casefold()
+    wanted = " ".join(name.replace("_", " ").casefold().split())
     indices = _indices().get(wanted, ())
+    if not indices and (parts := [part.strip() for part in wanted.split(",") if part.strip()]):
+        indices = _called_all_of(parts)
     if len(indices) == 1:
         return indices[0]
     if indices:
@@ -459,5 +472,5 @@ def class_index(name: str | int) -> int:
     nearest = ", ".join(f"{label!r}" for label in _nearest(wanted))
     raise ValueError(
         f"No class is called {name!r}; "
-        + (f"nearest: {nearest}." if nearest else "see `labels()`.")
+        + (f"nearest: {nearest}." if nearest else "no name is like it.")
     )

@@ -297,3 +297,19 @@ def test_concepts_fitted_by_logistic_regression():
     # Two-sided: a concept may speak against.
     assert np.max(against) < 0.1
     assert significance(against, random_scores).p_value < 0.01
+
+
+def test_sensitivity_needs_a_reverse_derivative_only():
+    @jax.custom_vjp
+    def square(z):
+        return z * z
+
+    square.defvjp(lambda z: (z * z, z), lambda z, u: (2 * u * z,))
+    z, v = jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0])
+    assert attrax.concepts.concept_sensitivity(lambda z: jnp.sum(square(z)), z, v) == 22
+
+
+def test_the_direction_is_not_rounded_to_a_narrow_activation():
+    z, v = jnp.ones(2, jnp.bfloat16), jnp.array([1.0001, 0.0])
+    found = attrax.concepts.concept_sensitivity(jnp.sum, z, v)
+    assert found.dtype == jnp.float32 and found == v[0]

@@ -7,6 +7,7 @@ import pytest
 from jax.test_util import check_grads
 
 from attrax import scores
+from comparisons import close
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -231,3 +232,22 @@ def test_refusals_of_one_of():
         scores.one_of(lambda y: y)(0)(jnp.asarray(Y))
     with pytest.raises(TypeError, match="an index must be one integer"):
         scores.one_of(scores.logit(0))(0.5)
+
+
+@pytest.mark.parametrize("i", [-1, 2, 7])
+def test_one_of_a_traced_index_out_of_range_is_nan_over_integers_too(i):
+    choose = scores.one_of(
+        lambda y: jnp.sum(y["ids"]).astype("float32"), lambda y: y["logits"][0].astype("float32")
+    )
+    outputs = {"ids": jnp.arange(3), "logits": jnp.arange(2.0)}
+    assert np.isnan(jax.jit(lambda i: choose(i)(outputs))(i))
+    assert np.isnan(jax.jit(lambda i: choose(i)({**outputs, "logits": jnp.arange(2)}))(i))
+    slope = jax.grad(lambda y: choose(jnp.asarray(i))({**outputs, "logits": y}))(jnp.ones(2))
+    assert np.isnan(slope).all()
+
+
+def test_the_norm_of_a_layer_neither_overflows_nor_vanishes():
+    for scale in (1e-30, 1e30):
+        value, slope = jax.value_and_grad(scores.norm())(scale * jnp.array([3.0, 4.0]))
+        close(value, 5 * scale)
+        close(slope, np.array([0.6, 0.8]))

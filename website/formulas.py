@@ -7,8 +7,8 @@ from latex2mathml.converter import convert
 
 # What `pymdownx.arithmatex` leaves for a script to find.
 _FOUND = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
-# A name of two letters or more, not part of a command or of its argument in braces.
-_NAME = re.compile(r"\\[A-Za-z]+(?:\{[A-Za-z ]+\})?|[A-Za-z]{2,}")
+# A name of two letters or more, and not a command, nor text in the braces of one.
+_NAME = re.compile(r"\\(?:text|mathrm|mathbb)\{[^}]*\}|\\[A-Za-z]+|[A-Za-z]{2,}")
 
 
 def upright(latex: str) -> str:

@@ -47,9 +47,10 @@ def weighted_sum(
     """
     n = weights.shape[0]
     chunks = -(-n // _checks.count(batch_size, "batch_size"))
+    points, with_keys = _raw_keys(points)
 
     def chunk_sum(points: PyTree, weights: Array) -> PyTree:
-        values = jax.vmap(integrand)(points)
+        values = jax.vmap(lambda point: integrand(with_keys(point)))(points)
         return jax.tree.map(lambda value: _contract(weights, value), values)
 
     if chunks == 1:
@@ -95,6 +96,29 @@ def _chunked(points: PyTree, weights: Array, chunks: int) -> tuple[PyTree, Array
     return jax.tree.map(split, points), filled.reshape(chunks, size)
 
 
+def _raw_keys(points: PyTree) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
+    """`points` with the bits of random keys in their place, and the function that restores them.
+
+    `jax_debug_key_reuse` takes the keys of a scan that is mapped, or sliced, for used ones.
+    """
+    leaves, structure = jax.tree.flatten(points)
+    impls = [jax.random.key_impl(leaf) if _is_key(leaf) else None for leaf in leaves]
+    raw = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in leaves]
+
+    def restore(point: PyTree) -> PyTree:
+        parts = [
+            leaf if impl is None else jax.random.wrap_key_data(leaf, impl=impl)
+            for leaf, impl in zip(jax.tree.leaves(point), impls, strict=True)
+        ]
+        return jax.tree.unflatten(structure, parts)
+
+    return jax.tree.unflatten(structure, raw), restore
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+
+
 def _first(leaf: Array) -> Array:
     return leaf[0]
 
@@ -116,11 +140,13 @@ def mapped(fn: Callable[[Any], PyTree], points: PyTree, *, batch_size: int) -> P
     """
     n = jax.tree.leaves(points)[0].shape[0]
     chunks = -(-n // _checks.count(batch_size, "batch_size"))
+    points, with_keys = _raw_keys(points)
+    rows = jax.vmap(lambda point: fn(with_keys(point)))
     if chunks == 1:
-        return jax.checkpoint(jax.vmap(fn))(points)
+        return jax.checkpoint(rows)(points)
     size = -(-n // chunks)
     index = jnp.minimum(jnp.arange(chunks * size), n - 1).reshape(chunks, size)
     # Inside a scan nothing can undo the rematerialisation, and its barriers would only cost time.
-    chunk = jax.checkpoint(jax.vmap(fn), prevent_cse=False)
+    chunk = jax.checkpoint(rows, prevent_cse=False)
     values = jax.lax.map(chunk, jax.tree.map(lambda leaf: leaf[index], points))
     return jax.tree.map(lambda v: v.reshape(chunks * size, *v.shape[2:])[:n], values)

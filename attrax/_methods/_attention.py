@@ -21,9 +21,9 @@ from .._core._types import Array, wide_dtype, widen
 
 
 def attention_rollout(weights: Array) -> Array:
-    """Attention multiplied through all layers, with half of every layer for its skip connection.
+    r"""Attention multiplied through all layers, with half of every layer for its skip connection.
 
-    `R = B_L ... B_2 B_1` with `B_l = (I + mean_h A[l, h]) / 2`
+    $$R = B_L \cdots B_2 B_1 \text{ with } B_l = \frac{1}{2} (I + mean_h A_{l,h})$$
 
     Rows sum to 1, as those of the weights do: row i says in which shares the tokens of the input
     have gone into token i of the last layer. It knows nothing of values, of the layers in between,
@@ -55,9 +55,10 @@ def attention_rollout(weights: Array) -> Array:
 
 
 def gradient_weighted_attention(weights: Array, gradients: Array) -> Array:
-    """Attention that raises the score, accumulated through all layers.
+    r"""Attention that raises the score, accumulated through all layers.
 
-    `R = (I + E_L) ... (I + E_2) (I + E_1)` with `E_l = mean_h relu(G[l, h] * A[l, h])`
+    $$R = (I + E_L) \cdots (I + E_2) (I + E_1) \text{ with } E_l = mean_h
+    relu(G_{l,h} \odot A_{l,h})$$
 
     Unlike `attention_rollout` it belongs to a score, and to its sign: attention that lowers the
     score counts 0. For self-attention; cross-attention has rules of its own. Not complete, and rows

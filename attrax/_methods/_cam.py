@@ -20,9 +20,9 @@ from ._gradient import gradient, gradient_times_input
 
 
 def cam(z: Array, weights: Array) -> Array:
-    """The class activation map: activations weighed by the weights of a class.
+    r"""The class activation map: activations weighed by the weights of a class.
 
-    `out[p] = sum_c weights[c] z[p, c]`
+    $$out_p = \sum_c weights_c z_{p,c}$$
 
     For networks that end in a mean over positions and one dense layer. There it is exact: the mean
     of the map, plus the bias of the class, is the logit.
@@ -58,10 +58,10 @@ def cam(z: Array, weights: Array) -> Array:
     return _weighed(z, weights)
 
 
-def grad_cam(fn: ScalarFn, z: Array) -> Array:
-    """Grad-CAM: activations weighed by the mean gradient of their channel.
+def grad_cam(fn: ScalarFn, z: Array, *, positions: int | None = None) -> Array:
+    r"""Grad-CAM: activations weighed by the mean gradient of their channel.
 
-    `out[p] = sum_c w[c] z[p, c]` with `w[c] = mean_q (grad fn(z))[q, c]`
+    $$out_p = \sum_c w_c z_{p,c} \text{ with } w_c = mean_q (\nabla fn(z))_{q,c}$$
 
     Where the network ends in a mean over positions and a dense layer it is `cam`, divided by the
     number of positions. Elsewhere the mean discards where the gradient is large, so that the map
@@ -72,6 +72,8 @@ def grad_cam(fn: ScalarFn, z: Array) -> Array:
             softmax are meant.
         z: an activation of one example, positions and then channels: `(H, W, C)`, or `(T, C)`, or
             `(D, H, W, C)`. With `z, tail = attrax.cut(model, x, at=...)` it is the layer's.
+        positions: how many axes of positions `z` has. It need only be said of a volume,
+            `positions=3`: four axes are otherwise taken for a batch, and refused.
 
     Returns:
         The positions of `z`, `(H, W)`, in its dtype; units of `fn`. Signed: the paper's map is
@@ -80,7 +82,7 @@ def grad_cam(fn: ScalarFn, z: Array) -> Array:
     Raises:
         TypeError: when `z` is not floating.
         ValueError: when `fn` does not return a scalar, or `z` is not one array with positions and
-            channels.
+            channels, or looks like a batch.
 
     Example:
         >>> z = jnp.array([[[1.0, 2.0], [3.0, 4.0]]])
@@ -91,15 +93,15 @@ def grad_cam(fn: ScalarFn, z: Array) -> Array:
         Selvaraju et al. (2017), arXiv:1610.02391, equations 1 and 2 without the ReLU, as
         `LayerGradCam` of Captum.
     """
-    z = _activation(z)
+    z = _example(z, positions)
     return _weighed(z, jnp.mean(widen(gradient(fn, z)), axis=_positions(z)))
 
 
-def grad_cam_plus_plus(fn: ScalarFn, z: Array) -> Array:
-    """Grad-CAM++: activations weighed by positive gradients, which saturate in their number.
+def grad_cam_plus_plus(fn: ScalarFn, z: Array, *, positions: int | None = None) -> Array:
+    r"""Grad-CAM++: activations weighed by positive gradients, which saturate in their number.
 
-    `out[p] = sum_c w[c] z[p, c]` with
-    `w[c] = sum_q relu(g[q, c]) / (2 + relu(g[q, c]) sum_r z[r, c])` and `g = grad fn(z)`
+    $$out_p = \sum_c w_c z_{p,c} \text{ with } g = \nabla fn(z)
+    \text{ and } w_c = \sum_q \frac{relu(g_{q,c})}{2 + relu(g_{q,c}) \sum_r z_{r,c}}$$
 
     Exact for the score `exp(fn)`, up to the positive factor `exp(fn(z))`, where `fn` is piecewise
     linear in z: then the higher derivatives of the definition are powers of the gradient. Made for
@@ -110,6 +112,8 @@ def grad_cam_plus_plus(fn: ScalarFn, z: Array) -> Array:
         fn: `z -> scalar`, the score before the exponential: a logit. Unlike the other maps it
             depends on the scale of `fn`.
         z: an activation of one example, positions and then channels: `(H, W, C)`.
+        positions: how many axes of positions `z` has. It need only be said of a volume,
+            `positions=3`: four axes are otherwise taken for a batch, and refused.
 
     Returns:
         The positions of `z`, `(H, W)`, in its dtype. Weights are not negative; the paper's map is
@@ -118,7 +122,7 @@ def grad_cam_plus_plus(fn: ScalarFn, z: Array) -> Array:
     Raises:
         TypeError: when `z` is not floating.
         ValueError: when `fn` does not return a scalar, or `z` is not one array with positions and
-            channels.
+            channels, or looks like a batch.
 
     Example:
         >>> z = jnp.array([[[1.0], [5.0]]])
@@ -130,7 +134,7 @@ def grad_cam_plus_plus(fn: ScalarFn, z: Array) -> Array:
         not positive the summand is 0; elsewhere the fraction of equation 19 is reduced by the
         square of the gradient, which leaves no 0/0.
     """
-    z = _activation(z)
+    z = _example(z, positions)
     slope = jax.nn.relu(widen(gradient(fn, z)))
     under = 2 + slope * jnp.sum(widen(z), axis=_positions(z), keepdims=True)
     share = quotient(slope, under, 0)
@@ -138,9 +142,9 @@ def grad_cam_plus_plus(fn: ScalarFn, z: Array) -> Array:
 
 
 def hires_cam(fn: ScalarFn, z: Array) -> Array:
-    """HiResCAM: gradient times activation, summed over channels.
+    r"""HiResCAM: gradient times activation, summed over channels.
 
-    `out[p] = sum_c z[p, c] (grad fn(z))[p, c]`
+    $$out_p = \sum_c z_{p,c} (\nabla fn(z))_{p,c}$$
 
     Each position has its own gradient. Complete where `fn` is linear in z up to a constant: the
     sum is `fn(z) - fn(0)` for networks that end in one dense layer behind `z`, with or without a
@@ -174,9 +178,9 @@ def hires_cam(fn: ScalarFn, z: Array) -> Array:
 
 
 def layer_cam(fn: ScalarFn, z: Array) -> Array:
-    """LayerCAM: positive gradients times activation, summed over channels.
+    r"""LayerCAM: positive gradients times activation, summed over channels.
 
-    `out[p] = sum_c relu((grad fn(z))[p, c]) z[p, c]`
+    $$out_p = \sum_c relu((\nabla fn(z))_{p,c}) z_{p,c}$$
 
     Where a channel would lower the score it counts 0, not as evidence against: made for early
     layers, whose gradients are noisy. Not complete.
@@ -209,12 +213,19 @@ def layer_cam(fn: ScalarFn, z: Array) -> Array:
 
 
 def score_cam(
-    fn: ScalarFn, x: Array, z: Array, *, baseline: Array | None = None, batch_size: int = 8
+    fn: ScalarFn,
+    x: Array,
+    z: Array,
+    *,
+    baseline: Array | None = None,
+    positions: int | None = None,
+    batch_size: int = 8,
 ) -> Array:
-    """Score-CAM: activations weighed by the score of the input seen through each of them.
+    r"""Score-CAM: activations weighed by the score of the input seen through each of them.
 
-    `out[p] = sum_c w[c] z[p, c]` with `w = softmax_c fn(b + m[c] (x - b))`,
-    where the mask `m[c]` is channel c, upsampled to the input and stretched to [0, 1]
+    $$out_p = \sum_c w_c z_{p,c} \text{ with } w = softmax_c fn(b + m_c (x - b))$$
+
+    where the mask $m_c$ is channel c, upsampled to the input and stretched to [0, 1].
 
     Forward passes only, one for each channel: `fn` needs no gradient. The weights are positive and
     sum to 1, so the map tells nothing about the size of the score. A channel that is the same at
@@ -228,6 +239,8 @@ def score_cam(
         z: an activation of the same example, positions and then channels: `(h, w, C)`, such as
             `attrax.capture(model, x, at=...)`.
         baseline: like `x`, what is seen where a mask is 0; None is zeros.
+        positions: how many axes of positions `z` has. It need only be said of a volume,
+            `positions=3`: four axes are otherwise taken for a batch, and refused.
         batch_size: channels evaluated at once.
 
     Returns:
@@ -251,7 +264,7 @@ def score_cam(
         baseline, which it subtracts, cancels in the softmax. The authors' code has probabilities as
         weights: that is `log_probability`, up to a positive factor.
     """
-    z = _activation(z)
+    z = _example(z, positions)
     x = _checks.one_array(x, "x")
     size = x.shape[: z.ndim - 1]
     if len(size) < z.ndim - 1:
@@ -334,6 +347,23 @@ def _activation(z: Any) -> Array:
             "`z` must have positions and channels, such as (H, W, C); got shape "
             f"{z.shape}. Where there are no positions there is no map: use "
             "`attrax.gradient_times_input`."
+        )
+    return z
+
+
+def _example(z: Any, positions: int | None) -> Array:
+    """`z` as the activation of one example: what is pooled over positions must not mix examples."""
+    z = _activation(z)
+    if positions is not None and z.ndim != _checks.count(positions, "positions") + 1:
+        raise ValueError(
+            f"`z` must have {positions} axes of positions, as `positions` says, and one of "
+            f"channels; got shape {z.shape}. Map over a batch with `jax.vmap`."
+        )
+    if positions is None and z.ndim > 3:
+        raise ValueError(
+            f"`z` must be the activation of one example, such as (H, W, C); got shape {z.shape}. "
+            "What is pooled over a batch explains no example: map over the batch with `jax.vmap`. "
+            "For a volume (D, H, W, C) pass `positions=3`."
         )
     return z
 

@@ -9,12 +9,12 @@ import numpy as np
 from jax.core import Tracer
 
 from .._core import _checks
-from .._core._types import Array, Certified, Path, PyTree, cast_like, tree_dtype, widen
+from .._core._types import Array, Certified, Path, PyTree, tree_dtype, widen
 from ..paths import straight
 from . import _certified_engine as engine
 from . import _certified_estimates as estimates
+from ._certified_meshes import LEVELS
 from ._conductance import Jvp, Split, flow
-from ._gradient import gradient
 
 
 def certified_integrated_gradients(
@@ -27,30 +27,37 @@ def certified_integrated_gradients(
     max_evaluations: int = 257,
     batch_size: int = 64,
 ) -> Certified:
-    """Integrated gradients of a batch, each example to a tolerance of its own attribution.
+    r"""Integrated gradients of a batch, each example to a tolerance of its own attribution.
 
-    `integral_0^1 grad fn(c(t), *aux) * c'(t) dt` with `c = path(x, b)`, to a relative error
-    `||A - A_exact||_1 / ||A||_1` whose estimate is at most the tolerance
+    $$A = \int_0^1 \nabla fn(c(t), aux) \odot c'(t) \, dt \text{ with } c = path(x, b)$$
+
+    to a relative error $\lVert A - A_{exact} \rVert_1 / \lVert A \rVert_1$
+    whose estimate is at most the tolerance.
 
     On the straight line this is `attrax.integrated_gradients`; on any other path
     `attrax.path_integrated_gradients`; at a layer, give the batch of activations as `xs` and the
     batch of tails in `aux` (see the example).
 
-    Each example takes the nested Clenshaw-Curtis rules with 9, 17, 33 and 65 nodes, one after the
-    other, until its estimate meets the tolerance. If it has not done so after 33 and the gradient
-    seems to jump along the path, as it does on piecewise linear networks, rules of high order are
-    of no use: then the intervals between nodes where the gradient changes most are halved, until
-    the estimate meets the tolerance or `max_evaluations` are spent. No evaluation is made twice.
+    Each example takes the nested Clenshaw-Curtis rules with 9, 17, 33, 65 and 129 nodes, one after
+    the other, until its estimate meets the tolerance. After 33 nodes there are two other ways. If
+    the gradient seems to jump along the path, as it does in piecewise linear networks, rules of
+    high order are of no use: then the intervals where the gradient changes most are halved. If most
+    of the change lies next to an end of the path, as behind a layer norm with a baseline of zeros,
+    the rules start again in a variable in which equal steps are equal steps in the logarithm of
+    the distance from that end. It goes on until the estimate meets the tolerance, or
+    `max_evaluations` are spent.
 
-    The estimate comes from the gradients at the nodes themselves. Not from the completeness gap:
-    entries that are wrong with opposite signs leave no gap. It is
-    `J max(min(1, S / J)^(1 - sqrt(s)), s^(3/2))`: S is the error if the gradient is smooth, J if it
-    jumps between nodes, and s, the share of J that the last refinement has confirmed, tells which
-    it is. `docs/tolerance.md` has the formulas, and how often they hold. An estimate is no bound.
+    The estimate comes from the gradients at the nodes. It is
+    `J max(min(1, S / J)^(1 - sqrt(s)), s^(3/2))`: S is the error if the gradient is smooth, J the
+    error if it jumps between nodes, and s is the share of J that the last refinement has confirmed,
+    which tells the two apart. It is never less than the completeness gap proves: a score that
+    changes where no node has seen a gradient does not converge. But a small gap proves nothing,
+    since entries that are wrong with opposite signs leave none. `docs/tolerance.md` has the
+    formulas, and how often they hold. An estimate is no bound.
 
-    Examples that have converged cost nothing more: those that have not are brought together, and
-    their new nodes run in chunks of `batch_size` rows. Where a tolerance is not met, `converged` is
-    False, and value and estimate are the best that was found. So it is where a gradient on the path
+    Examples that have converged cost nothing more. A few examples are in memory at a time, and when
+    one is done the next one takes its place. Where a tolerance is not met, `converged` is False,
+    and value and estimate are the best that was found. The same holds where a gradient on the path
     is not finite; such an example is given up at once.
 
     Args:
@@ -64,21 +71,22 @@ def certified_integrated_gradients(
             example, `(N,)`. It may be traced: one compiled program serves all tolerances. Nothing
             converges to a traced one below what the dtype of `xs` can hold.
         path: `path(x, baseline) -> (t -> point)`. It is called with arrays of float32 or wider.
-        max_evaluations: the most gradients of one example, at least 9. Memory holds 65 attributions
-            of each example (33 below 65), and this many of those whose intervals are being halved,
-            `batch_size / 16` examples at once.
-        batch_size: gradients evaluated at once, of all examples together.
+        max_evaluations: the most gradients of one example, at least 9. Memory holds this many
+            attributions (129 at least, if it is not smaller) of the examples that are being worked
+            on, and three of each other example.
+        batch_size: gradients evaluated at once, of all examples together. An eighth as many
+            examples are worked on at once.
 
     Returns:
-        A `Certified`: `value` like `xs`; the others `(N,)`. `evaluations` counts gradients;
-        `completeness_gap` costs two evaluations of `fn` more. Not differentiable in reverse mode
-        under `jax.jit`: the number of steps depends on values. For a loss use
-        `attrax.integrated_gradients`.
+        A `Certified`: `value` like `xs`; the others `(N,)`. `evaluations` counts gradients, and
+        `completeness_gap` is the sum of the attribution minus the difference of `fn` between both
+        ends of the path. Not differentiable in reverse mode: the number of steps depends on values.
+        For a loss use `attrax.integrated_gradients`.
 
     Raises:
         TypeError: when `xs` is not floating.
-        ValueError: when leading axes differ, `baselines` or the points of the path have not the
-            shapes of `xs`, `fn` does not return a scalar, `max_evaluations` is below 9, or a
+        ValueError: when leading axes differ, `baselines` or the points of the path do not match
+            the shapes of `xs`, `fn` does not return a scalar, `max_evaluations` is below 9, or a
             tolerance that is not traced is below what the dtype of `xs` can hold.
 
     Example:
@@ -95,18 +103,19 @@ def certified_integrated_gradients(
         Sundararajan, Taly and Yan (2017), arXiv:1703.01365, sections 3 and 5.2; rules and nesting
         of Clenshaw and Curtis (1960), doi:10.1007/BF01386223. The estimates are ours.
     """
-    xs = _checks.floating(xs, "xs")
 
-    def integrand(example: PyTree, t: Array) -> PyTree:
+    def integrand(example: PyTree, t: Array) -> tuple[Array, PyTree]:
         x, baseline, others = example
         curve = path(widen(x), widen(baseline))
         place, velocity = jax.jvp(curve, (t,), (jnp.ones_like(t),))
-        slope = gradient(lambda x: fn(x, *others), _checks.like(place, x, "path"))
-        return jax.tree.map(jnp.multiply, widen(slope), widen(velocity))
+        checked = _checks.scalar_valued(lambda x: fn(x, *others))
+        value, slope = jax.value_and_grad(checked)(_checks.like(place, x, "path"))
+        return value, jax.tree.map(jnp.multiply, widen(slope), widen(velocity))
 
-    return _certified(
-        integrand, fn, xs, baselines, aux, tolerance, max_evaluations, batch_size, like=xs
-    )
+    batch = _batch(xs, baselines, aux)
+    like = jax.tree.map(lambda leaf: leaf[0], batch[0])
+    settings = tolerance, max_evaluations, batch_size
+    return _certified(integrand, batch, like, *settings, complete=True)
 
 
 def certified_conductance(
@@ -119,12 +128,15 @@ def certified_conductance(
     max_evaluations: int = 257,
     batch_size: int = 64,
 ) -> Certified:
-    """Conductance of a batch, each example to a tolerance of its own attribution.
+    r"""Conductance of a batch, each example to a tolerance of its own attribution.
 
-    `integral_0^1 (d fn / d z)(x_t) * (d z / d t)(x_t) dt` with `x_t = b + t (x - b)`
+    $$\int_0^1 \frac{\partial fn}{\partial z}(x_t) \odot \frac{d z}{d t}(x_t) \, dt
+    \text{ with } x_t = b + t (x - b)$$
 
-    Everything about rules, estimate, cost and refusals is as in
-    `attrax.certified_integrated_gradients`; what the numbers mean is in `attrax.conductance`.
+    Rules, estimate, cost and refusals are as in `attrax.certified_integrated_gradients`, with one
+    exception: completeness proves nothing here, since a skip connection may go around the layer.
+    So a score that switches between two nodes can go unseen. What the numbers mean is in
+    `attrax.conductance`.
 
     Args:
         split: `split(x, *aux) -> (z, fn)`, of one example: the activation of the layer, and the
@@ -157,71 +169,79 @@ def certified_conductance(
     References:
         Dhamdhere, Sundararajan and Yan (2018), arXiv:1805.12233, as in `attrax.conductance`.
     """
-    xs = _checks.floating(xs, "xs")
 
-    def integrand(example: PyTree, t: Array) -> PyTree:
+    def integrand(example: PyTree, t: Array) -> tuple[Array, PyTree]:
         x, baseline, others = example
         return flow(lambda x: split(x, *others), straight(x, baseline), jvp)(t)
 
-    def whole(x: PyTree, *others: PyTree) -> Array:
-        z, fn = split(x, *others)
-        return fn(z)
-
-    def layer(x: PyTree, others: PyTree) -> PyTree:
+    def layer(example: PyTree) -> PyTree:
+        x, _, others = example
         return _checks.floating(split(x, *others)[0], "z")
 
+    batch = _batch(xs, baselines, aux)
+    like = jax.eval_shape(layer, jax.tree.map(lambda leaf: leaf[0], batch))
+    settings = tolerance, max_evaluations, batch_size
+    return _certified(integrand, batch, like, *settings, complete=False)
+
+
+def _batch(xs: PyTree, baselines: PyTree | None, aux: PyTree) -> tuple[PyTree, PyTree, PyTree]:
+    """Examples, baselines and further arguments, checked."""
+    xs = _checks.floating(xs, "xs")
+    baselines = _checks.baseline_like(baselines, xs)
     _leading(xs, (baselines, aux))
-    like = jax.eval_shape(jax.vmap(layer), xs, jax.tree.map(jnp.asarray, aux))
-    return _certified(
-        integrand, whole, xs, baselines, aux, tolerance, max_evaluations, batch_size, like=like
-    )
+    return xs, baselines, jax.tree.map(jnp.asarray, aux)
 
 
 def _certified(
-    integrand: engine.Integrand,
-    fn: Callable[..., Array],
-    xs: PyTree,
-    baselines: PyTree | None,
-    aux: PyTree,
+    integrand: Callable[[PyTree, Array], tuple[Array, PyTree]],
+    batch: tuple[PyTree, PyTree, PyTree],
+    like: PyTree,
     tolerance: float | Array,
     max_evaluations: int,
     batch_size: int,
-    like: PyTree,
+    complete: bool,
 ) -> Certified:
-    """The integrals for examples `(x, baseline, aux)`, checked, and what is to be known of them."""
-    baselines = _checks.baseline_like(baselines, xs)
-    size = _leading(xs, (baselines, aux))
+    """The integrals for examples `(x, baseline, aux)`, each like `like`."""
+    xs = batch[0]
+    dtype = tree_dtype((xs, like))
     coarsest = max(estimates.rounding(leaf.dtype) for leaf in jax.tree.leaves((xs, like)))
-    tolerances = _tolerances(tolerance, size, 2 * coarsest, tree_dtype(xs))
-    batch = xs, baselines, jax.tree.map(jnp.asarray, aux)
+    tolerances = _tolerances(tolerance, _leading(xs, ()), 2 * coarsest, dtype)
+
+    def flat(example: PyTree, t: Array) -> tuple[Array, Array]:
+        value, parts = integrand(example, t)
+        leaves = [leaf.astype(dtype).ravel() for leaf in jax.tree.leaves(parts)]
+        return value.astype(dtype), jnp.concatenate(leaves)
+
     found = engine.integrate(
-        integrand,
+        flat,
         batch,
         tolerances,
-        most=_checks.count(max_evaluations, "max_evaluations", least=engine.LEVELS[0]),
+        most=_checks.count(max_evaluations, "max_evaluations", least=LEVELS[0]),
         batch_size=_checks.count(batch_size, "batch_size"),
+        complete=complete,
     )
-    value = cast_like(found.value, like)
     error = jnp.maximum(found.error, coarsest)
     return Certified(
-        value=value,
+        value=_unravelled(found.value, like),
         error_estimate=error,
-        completeness_gap=_gaps(fn, value, batch, batch_size),
+        completeness_gap=found.gap,
         evaluations=found.evaluations,
         converged=(error <= tolerances) & (2 * coarsest <= tolerances) & jnp.isfinite(error),
     )
 
 
-def _gaps(fn: Callable[..., Array], value: PyTree, batch: PyTree, batch_size: int) -> Array:
-    """The sum of each attribution, minus the difference of `fn` between both ends."""
-
-    def gap(arrays: tuple[PyTree, PyTree]) -> Array:
-        value, (x, baseline, others) = arrays
-        total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(widen(value)))
-        ends = [fn(point, *others) for point in (x, baseline)]
-        return total - (ends[0].astype(tree_dtype(x)) - ends[1].astype(tree_dtype(x)))
-
-    return jax.lax.map(gap, (value, batch), batch_size=batch_size)
+def _unravelled(values: Array, like: PyTree) -> PyTree:
+    """`(N, D)` as a batch of pytrees."""
+    leaves, structure = jax.tree.flatten(like)
+    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+    parts = jnp.split(values, ends, axis=1)
+    return jax.tree.unflatten(
+        structure,
+        [
+            part.reshape(-1, *leaf.shape).astype(leaf.dtype)
+            for part, leaf in zip(parts, leaves, strict=True)
+        ],
+    )
 
 
 def _leading(xs: PyTree, others: PyTree) -> int:

@@ -1,32 +1,115 @@
 """Integrals over [0, 1] of a batch of functions, each to a tolerance of its own."""
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._core._safe import quotient
 from .._core._types import Array, PyTree
-from ..quadrature import clenshaw_curtis
 from . import _certified_estimates as estimates
-
-LEVELS = (9, 17, 33, 65)
-"""Evaluations of the nested rules. Fewer than nine can agree by chance."""
+from . import _certified_meshes as meshes
 
 TOGETHER = 16
 """Intervals of one example that are halved at once."""
 
-Integrand = Callable[[PyTree, Array], PyTree]
-"""`(example, t) -> value`, of one example."""
+SLOTS = 8
+"""Rows of a batch for each example in memory: as many as the second rule adds."""
+
+UNDECIDED = 33
+"""Nodes after which the kind of an integrand is judged."""
+
+PROMISING = {9: 1, 17: 1, 33: 4, 65: 1, 129: 1}
+"""How much larger than the model of jumps the smooth model may be for another nested rule."""
+
+NEAR, CONCENTRATED = 0.022, 0.5
+"""The part of a path next to an end, and the share of all changes in it that calls for a variable
+graded at that end."""
+
+Integrand = Callable[[PyTree, Array], tuple[Array, Array]]
+"""`(example, t) -> (primitive, values)`, of one example: values `(D,)`, and a function of t whose
+derivative is their sum."""
 
 
 class Integrals(NamedTuple):
     """The integrals, their errors relative to the sum of magnitudes, and what they cost."""
 
-    value: PyTree
+    value: Array
     error: Array
+    gap: Array
     evaluations: Array
+
+
+class Task(NamedTuple):
+    """What is the same for all examples."""
+
+    integrand: Integrand
+    batch: PyTree
+    tolerances: Array
+    levels: list[int]
+    most: int
+    rows: int
+    complete: bool
+
+    @property
+    def capacity(self) -> int:
+        """Values of one example that fit into memory."""
+        return max(self.most, self.levels[-1])
+
+    @property
+    def halves(self) -> bool:
+        """Whether there is room for a round of halving after the first level."""
+        return self.most >= self.levels[0] + TOGETHER
+
+    @property
+    def longest(self) -> int:
+        """The most nodes that are asked for at once."""
+        return max(TOGETHER, *map(len, meshes.new_places(self.levels)))
+
+    @property
+    def size(self) -> int:
+        """The number of examples."""
+        return self.tolerances.shape[0]
+
+
+class Slot(NamedTuple):
+    """The state of one example that is being worked on.
+
+    `stage` is a level, or the number of levels while intervals are halved, or one more than that
+    where there is no example. `places` and `nodes` are what is wanted, `asked` of them; the first
+    `filled` of these are there.
+    """
+
+    example: Array
+    stage: Array
+    variable: Array
+    evaluations: Array
+    places: Array  # (longest,)
+    nodes: Array
+    asked: Array
+    filled: Array
+    times: Array  # (capacity,), by place
+    primitives: Array
+    totals: Array
+    sizes: Array
+    mesh: "Mesh"
+    last: estimates.Assessed
+    best: Integrals
+
+
+class Mesh(NamedTuple):
+    """The intervals between nodes, `(capacity,)`: places of their ends, and their changes."""
+
+    left: Array
+    right: Array
+    change: Array
+    intervals: Array
+    free: Array  # places for new nodes, in order
+    used: Array
+    ratio: Array  # of the error to the root of the sum of squares of all changes
 
 
 def integrate(
@@ -36,257 +119,380 @@ def integrate(
     *,
     most: int,
     batch_size: int,
+    complete: bool,
 ) -> Integrals:
     """The integral of `integrand(example, t)` over t in [0, 1], for each example of a batch.
 
-    First the nested Clenshaw-Curtis rules with 9, 17, 33 and 65 nodes, until the error is at most
-    the tolerance; the last only where the integrand looks smooth. For the others the intervals
-    between nodes are halved where the integrand changes most, and the trapezoid rule is taken.
-
-    Nothing here communicates between examples but their order: under `jax.shard_map` over them
-    there is no collective.
+    A few examples are in memory at a time. In each step all of them together ask for at most
+    `batch_size` evaluations; an example that is done makes room for the next one. Nothing
+    here communicates between examples: under `jax.shard_map` there is no collective.
 
     Args:
-        integrand: `(example, t) -> pytree`, in float32 or wider.
+        integrand: `(example, t) -> (primitive, values)`, in float32 or wider.
         batch: a pytree with a leading axis of length N.
         tolerances: `(N,)`.
         most: evaluations of one example, at least 9.
         batch_size: evaluations at once, of all examples together.
+        complete: whether the sum of the integral is known to be the change of the primitive.
     """
-    levels = [n for n in LEVELS if n <= most]
-    state, rows = _nested(integrand, batch, tolerances, levels, batch_size)
-    together = min(TOGETHER, batch_size)
-    if most >= min(levels[-1], LEVELS[-2]) + together:
-        state = _halved(integrand, batch, rows, tolerances, state, most, together, batch_size)
-    return state
+    levels = [n for n in meshes.LEVELS if n <= most]
+    count = min(tolerances.shape[0], max(1, batch_size // SLOTS))
+    at_once = min(batch_size, count * TOGETHER)
+    task = Task(integrand, batch, tolerances, levels, most, at_once, complete)
+    slots, rows, found = _start(task, count)
 
+    def unfinished(state: tuple[Slot, Array, Integrals, Array]) -> Array:
+        return jnp.any(state[0].stage <= len(levels))
 
-def _empty_rows(integrand: Integrand, batch: PyTree, times: Array) -> PyTree:
-    """Zeros for the values of all examples at all nodes."""
-    at_all = jax.vmap(jax.vmap(integrand, (None, 0)), (0, None))
-    return jax.tree.map(jnp.zeros_like, jax.eval_shape(at_all, batch, times))
+    def step(state: tuple[Slot, Array, Integrals, Array]) -> tuple[Slot, Array, Integrals, Array]:
+        slots, rows, found, following = state
+        slots, rows = _evaluated(task, slots, rows)
 
-
-class _Nested(NamedTuple):
-    """What is known after a level."""
-
-    rows: PyTree
-    found: Integrals
-    coarse: estimates.Assessed
-    active: Array
-
-
-def _nested(
-    integrand: Integrand,
-    batch: PyTree,
-    tolerances: Array,
-    levels: list[int],
-    batch_size: int,
-) -> tuple[Integrals, PyTree]:
-    """The first of the nested rules that is accurate enough, and the values at all nodes.
-
-    A loop over the levels, so that the integrand is compiled once for all of them.
-    """
-    last = levels[-1]
-    times = jnp.asarray(clenshaw_curtis(last).nodes, tolerances.dtype)
-    counts, places = map(jnp.asarray, _new_nodes(levels))
-    rows = _empty_rows(integrand, batch, times)
-    nothing = estimates.assessed(_every(rows, (last - 1) // 4))
-
-    def assess(n: int) -> Callable[..., tuple[estimates.Assessed, estimates.Assessed]]:
-        def pair(
-            rows: PyTree, coarse: estimates.Assessed
-        ) -> tuple[estimates.Assessed, estimates.Assessed]:
-            stride = (last - 1) // (n - 1)
-            if n == levels[0]:
-                coarse = estimates.assessed(_every(rows, 2 * stride))
-            return estimates.assessed(_every(rows, stride)), coarse
-
-        return pair
-
-    assessors = [assess(n) for n in levels]
-
-    def step(level: Array, state: _Nested) -> _Nested:
-        rows = _fill(
-            integrand,
-            batch,
-            state.rows,
-            times,
-            places[level],
-            counts[level],
-            state.active,
-            batch_size,
-        )
-        fine, coarse = jax.lax.switch(level, assessors, rows, state.coarse)
-        error = estimates.combined(fine, coarse).astype(tolerances.dtype)
-        evaluations = jnp.full_like(state.found.evaluations, jnp.asarray(levels)[level])
-        found = _where(state.active, Integrals(fine.value, error, evaluations), state.found)
-        active = (found.error > tolerances) & jnp.isfinite(found.error)
-        # Of no use where the integrand jumps.
-        promising = fine.spectral < 4 * fine.jumps
-        active &= promising | (jnp.asarray(levels)[level] != LEVELS[-2])
-        return _Nested(rows, found, fine, active)
-
-    # By sums with what depends on the examples: inside of `shard_map` all of it then varies alike.
-    unknown = (nothing.spectral + jnp.inf).astype(tolerances.dtype)
-    found = Integrals(nothing.value, unknown, jnp.where(unknown > 0, 0, 1).astype(jnp.int32))
-    start = _Nested(rows, found, nothing, unknown > 0)
-    state = jax.lax.fori_loop(0, len(levels), step, start)
-    return state.found, state.rows
-
-
-def _new_nodes(levels: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """How many nodes each level adds, and their places among those of the last, filled up."""
-    last = levels[-1]
-    of_level = [np.arange(0, last, (last - 1) // (n - 1)) for n in levels]
-    new = [of_level[0], *(places[1::2] for places in of_level[1:])]
-    longest = max(map(len, new))
-    return np.array([len(places) for places in new]), np.stack(
-        [np.resize(places, longest) for places in new]
-    )
-
-
-def _every(rows: PyTree, stride: int) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf[:, ::stride], rows)
-
-
-def _where(active: Array, new: PyTree, old: PyTree) -> PyTree:
-    def chosen(new: Array, old: Array) -> Array:
-        return jnp.where(active.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-    return jax.tree.map(chosen, new, old)
-
-
-def _fill(
-    integrand: Integrand,
-    batch: PyTree,
-    rows: PyTree,
-    times: Array,
-    places: Array,
-    nodes: Array,
-    active: Array,
-    batch_size: int,
-) -> PyTree:
-    """The values at the first `nodes` places, of the active examples, in chunks of `batch_size`."""
-    order = jnp.argsort(~active)  # stable: the active ones first
-    count = jnp.sum(active) * nodes
-
-    def step(chunk: Array, rows: PyTree) -> PyTree:
-        # A row beyond the last repeats it.
-        index = jnp.minimum(chunk * batch_size + jnp.arange(batch_size), count - 1)
-        example, node = order[index // nodes], places[index % nodes]
-        examples = jax.tree.map(lambda leaf: leaf[example], batch)
-        values = jax.vmap(integrand)(examples, times[node])
-        return jax.tree.map(lambda rows, value: rows.at[example, node].set(value), rows, values)
-
-    return jax.lax.fori_loop(0, -(-count // batch_size), step, rows)
-
-
-class _Mesh(NamedTuple):
-    """Nodes in any order, infinite where there are none yet, and the values at them."""
-
-    times: Array  # (most,)
-    rows: PyTree  # (most, ...)
-    used: Array
-    value: PyTree
-    error: Array
-    halves: Array  # (together,), where to evaluate next
-
-
-def _halved(
-    integrand: Integrand,
-    batch: PyTree,
-    rows: PyTree,
-    tolerances: Array,
-    state: Integrals,
-    most: int,
-    together: int,
-    batch_size: int,
-) -> Integrals:
-    """The examples that have not converged, by halving intervals; a few at a time."""
-    size = tolerances.shape[0]
-    group = min(size, max(1, batch_size // together))
-    active = (state.error > tolerances) & jnp.isfinite(state.error)
-    # Those that are nearest to their tolerance first: neighbours then need equally many rounds.
-    distance = jnp.where(active, state.error / tolerances, jnp.inf)
-    order = jnp.argsort(distance)
-    count = jnp.sum(active)
-
-    def refine(example: PyTree, rows: PyTree, evaluated: Array, tolerance: Array) -> Integrals:
-        mesh = _mesh(tolerances.dtype, rows, evaluated, most, together)
-
-        def unfinished(mesh: _Mesh) -> Array:
-            possible = jnp.isfinite(mesh.error) & (mesh.used + together <= most)
-            return (mesh.error > tolerance) & possible
-
-        def refined(mesh: _Mesh) -> _Mesh:
-            values = jax.vmap(lambda t: integrand(example, t))(mesh.halves)
-            times = jax.lax.dynamic_update_slice_in_dim(mesh.times, mesh.halves, mesh.used, 0)
-            rows = jax.tree.map(
-                lambda rows, new: jax.lax.dynamic_update_slice_in_dim(rows, new, mesh.used, 0),
-                mesh.rows,
-                values,
+        def advance(
+            i: Array, state: tuple[Slot, Integrals, Array]
+        ) -> tuple[Slot, Integrals, Array]:
+            slots, found, following = state
+            slot = jax.tree.map(lambda leaf: leaf[i], slots)
+            ready = (slot.filled == slot.asked) & (slot.stage <= len(levels))
+            slot, found, following = jax.lax.cond(
+                ready,
+                lambda: _advanced(task, slot, rows, i, found, following),
+                lambda: (slot, found, following),
             )
-            return _looked_at(times, rows, mesh.used + together, together)
+            return jax.tree.map(lambda old, new: old.at[i].set(new), slots, slot), found, following
 
-        mesh = jax.lax.while_loop(unfinished, refined, mesh)
-        return Integrals(mesh.value, mesh.error.astype(tolerances.dtype), mesh.used)
+        slots, found, following = jax.lax.fori_loop(0, count, advance, (slots, found, following))
+        return slots, rows, found, following
 
-    def step(chunk: Array, state: Integrals) -> Integrals:
-        place = chunk * group + jnp.arange(group)
-        index = order[jnp.minimum(place, count - 1)]
-
-        def one(tree: PyTree) -> PyTree:
-            return jax.tree.map(lambda leaf: leaf[index], tree)
-
-        # An example beyond the last has no tolerance to meet, and is not written.
-        tolerance = jnp.where(place < count, tolerances[index], jnp.inf)
-        new = jax.vmap(refine)(one(batch), one(rows), state.evaluations[index], tolerance)
-        better = (place < count) & (new.error < state.error[index])
-        new = _where(better, new, one(state))._replace(evaluations=new.evaluations)
-        target = jnp.where(place < count, index, size)
-        return jax.tree.map(lambda old, new: old.at[target].set(new, mode="drop"), state, new)
-
-    return jax.lax.fori_loop(0, -(-count // group), step, state)
+    following = count + jnp.zeros_like(slots.example[0])
+    return jax.lax.while_loop(unfinished, step, (slots, rows, found, following))[2]
 
 
-def _mesh(dtype: Any, rows: PyTree, evaluated: Array, most: int, together: int) -> _Mesh:
-    """The nodes at which the nested rules have evaluated one example."""
-    nodes = clenshaw_curtis(jax.tree.leaves(rows)[0].shape[0]).nodes
-    n = len(nodes)
-    have = np.arange(n) % max(1, (n - 1) // (LEVELS[-2] - 1)) == 0
-    # What is there comes first, so that new nodes are appended.
-    first = np.argsort(~have, kind="stable")
-    times = jnp.asarray(nodes[first], dtype)
-    times = jnp.where(jnp.arange(n) < evaluated, times, jnp.inf)
-    most = max(most, n)
-    times = jnp.concatenate([times, jnp.full(most - n, jnp.inf, dtype)])
+def _start(task: Task, count: int) -> tuple[Slot, Array, Integrals]:
+    """The first examples, empty memory, and no results."""
+    example = jax.tree.map(lambda leaf: leaf[0], task.batch)
+    dtype = task.tolerances.dtype
+    width = jax.eval_shape(task.integrand, example, jnp.zeros((), dtype))[1]
+    # All of it varies with the examples, as inside of `shard_map` it must.
+    first = jax.tree.leaves(task.batch)[0].ravel()[0]
+    zero = jnp.where(first > 0, 0, 0)
 
-    def spread(leaf: Array) -> Array:
-        return jnp.zeros((most, *leaf.shape[1:]), leaf.dtype).at[:n].set(leaf[first])
+    def zeros(shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+        return jnp.zeros(shape, dtype) + zero.astype(dtype)
 
-    return _looked_at(times, jax.tree.map(spread, rows), evaluated, together)
+    rows = zeros((count, task.capacity, *width.shape), width.dtype)
+    scalar, row = zeros((), dtype), zeros(width.shape, dtype)
+    nothing = Integrals(row, scalar, scalar, zeros((), jnp.int32))
+    found = jax.tree.map(lambda leaf: jnp.stack([leaf] * task.size), nothing)
+    slots = jax.vmap(lambda i: _loaded(task, i, nothing))(jnp.arange(count, dtype=jnp.int32) + zero)
+    return slots, rows, found
 
 
-def _looked_at(times: Array, rows: PyTree, used: Array, together: int) -> _Mesh:
-    """The trapezoid rule, its error, and the middles of the intervals that matter most."""
-    order = jnp.argsort(times)
-    sorted_times = times[order][None]
-    sorted_rows = jax.tree.map(lambda leaf: leaf[order][None], rows)
-    moves = estimates.jump_moves(sorted_times, sorted_rows)
-    left, right = sorted_times[0, :-1], sorted_times[0, 1:]
-    lengths = jnp.where(jnp.isfinite(right), right - left, 0)
-    weights = (jnp.append(lengths, 0) + jnp.insert(lengths, 0, 0)) / 2
-    value = jax.tree.map(
-        lambda leaf: jnp.tensordot(
-            weights.astype(leaf.dtype), leaf[0], 1, precision=jax.lax.Precision.HIGHEST
-        ),
-        sorted_rows,
+def _loaded(task: Task, example: Array, nothing: Integrals) -> Slot:
+    """A slot for an example; for a number beyond the last, an idle one."""
+    capacity, scalar = task.capacity, jnp.zeros_like(nothing.error)
+    integer = jnp.zeros_like(nothing.evaluations)
+    known, indices = jnp.zeros(capacity, scalar.dtype) + scalar, jnp.zeros(capacity, jnp.int32)
+    indices = indices + integer
+    mesh = Mesh(indices, indices, known - 1, integer, indices, integer, scalar)
+    idle = example >= task.size
+    slot = Slot(
+        example=example,
+        stage=jnp.where(idle, len(task.levels) + 1, integer),
+        variable=integer,
+        evaluations=integer,
+        places=jnp.zeros(task.longest, jnp.int32) + integer,
+        nodes=jnp.zeros(task.longest, scalar.dtype) + scalar,
+        asked=integer,
+        filled=integer,
+        times=known + jnp.asarray(meshes.grid(task.levels, capacity), scalar.dtype),
+        primitives=known,
+        totals=known,
+        sizes=known,
+        mesh=mesh,
+        last=estimates.Assessed(nothing.value, scalar, scalar, scalar),
+        best=nothing,
     )
-    jumps = estimates.jump_error(sorted_times, sorted_rows)
-    size = estimates.magnitude(sorted_rows, 2) @ weights
-    error = estimates.relative(jumps, jax.tree.map(lambda leaf: leaf[None], value), size)[0]
-    change = jnp.where(jnp.isfinite(right), estimates.magnitude(moves, 2)[0], -1)
-    _, widest = jax.lax.top_k(change, together)
-    halves = (left[widest] + right[widest]) / 2
-    return _Mesh(times, rows, used, value, error, halves)
+    asked = _asking(task, slot, jnp.zeros_like(integer))
+    return jax.tree.map(lambda new, old: jnp.where(idle, old, new), asked, slot)
+
+
+def _asking(task: Task, slot: Slot, level: Array) -> Slot:
+    """The nodes that a level adds are asked for."""
+    new = meshes.new_places(task.levels)
+    table = np.stack([np.resize(places, task.longest) for places in new]).astype(np.int32)
+    places = jnp.asarray(table)[level]
+    counts = jnp.asarray([len(places) for places in new], jnp.int32)
+    return slot._replace(
+        stage=level,
+        places=places,
+        nodes=slot.times[places],
+        asked=counts[level],
+        filled=jnp.zeros_like(slot.filled),
+    )
+
+
+def _evaluated(task: Task, slots: Slot, rows: Array) -> tuple[Slot, Array]:
+    """The values at as many of the nodes that are asked for as fit into one batch."""
+    wanted = jnp.where(slots.stage <= len(task.levels), slots.asked - slots.filled, 0)
+    ends = jnp.cumsum(wanted)
+    row = jnp.arange(task.rows, dtype=ends.dtype)
+    real = row < ends[-1]
+    row = jnp.minimum(row, ends[-1] - 1)  # a row beyond the last repeats it
+    slot = jnp.searchsorted(ends, row, side="right").astype(jnp.int32)
+    number = slots.filled[slot] + row - (ends - wanted)[slot]
+    places, nodes = slots.places[slot, number], slots.nodes[slot, number]
+    times, slopes = meshes.substituted(slots.variable[slot], nodes)
+    examples = jax.tree.map(lambda leaf: leaf[slots.example[slot]], task.batch)
+    primitives, values = jax.vmap(task.integrand)(examples, times)
+    values = values * slopes[:, None]
+    places = jnp.where(real, places, task.capacity)
+
+    def write(old: Array, new: Array) -> Array:
+        return old.at[slot, places].set(new.astype(old.dtype), mode="drop")
+
+    got = jnp.clip(task.rows - (ends - wanted), 0, wanted).astype(jnp.int32)
+    slots = slots._replace(
+        filled=slots.filled + got,
+        evaluations=slots.evaluations + got,
+        times=write(slots.times, nodes),
+        primitives=write(slots.primitives, primitives),
+        totals=write(slots.totals, jnp.sum(values, 1)),
+        sizes=write(slots.sizes, estimates.magnitude(values)),
+    )
+    return slots, write(rows, values)
+
+
+def _advanced(
+    task: Task, slot: Slot, rows: Array, i: Array, found: Integrals, following: Array
+) -> tuple[Slot, Integrals, Array]:
+    """What is asked for next, after all that was asked for is there; or the next example."""
+    slot, done = jax.lax.cond(
+        slot.stage < len(task.levels),
+        lambda: _assessed(task, slot, rows, i),
+        lambda: _halved(task, slot, rows, i) if task.halves else (slot, slot.stage > 0),
+    )
+
+    def written() -> tuple[Slot, Integrals, Array]:
+        best = slot.best._replace(evaluations=slot.evaluations)
+        new = jax.tree.map(lambda all, one: all.at[slot.example].set(one), found, best)
+        nothing = jax.tree.map(jnp.zeros_like, best)
+        return _loaded(task, following, nothing), new, following + 1
+
+    return jax.lax.cond(done, written, lambda: (slot, found, following))
+
+
+def _better(best: Integrals, value: Array, error: Array, gap: Array) -> Integrals:
+    """The value with the smaller error; the first one in any case."""
+    better = (error < best.error) | (best.evaluations == 0)
+    new = Integrals(value, error, gap, jnp.ones_like(best.evaluations))
+    return jax.tree.map(lambda new, old: jnp.where(better, new, old), new, best)
+
+
+def _with_gap(task: Task, slot: Slot, error: Array, value: Array) -> tuple[Array, Array]:
+    """The error, not below what completeness proves, and the completeness gap."""
+    change = slot.primitives[task.levels[-1] - 1] - slot.primitives[0]
+    gap = jnp.sum(value) - change
+    if not task.complete:
+        return error, gap
+    ends = jnp.abs(slot.primitives[0]) + jnp.abs(slot.primitives[task.levels[-1] - 1])
+    proven = jnp.maximum(jnp.abs(gap) - estimates.rounding(value.dtype) * ends, 0)
+    return jnp.maximum(error, estimates.relative(proven, value, jnp.zeros_like(proven))), gap
+
+
+def _lost(task: Task, slot: Slot, left: Array, right: Array) -> Array:
+    """What the trapezoid rule misses of the change of the primitive in intervals."""
+    if not task.complete:
+        return jnp.zeros_like(slot.times[left])
+    lengths = slot.times[right] - slot.times[left]
+    means = (slot.totals[left] + slot.totals[right]) / 2
+    return jnp.abs(slot.primitives[right] - slot.primitives[left] - lengths * means)
+
+
+def _assessed(task: Task, slot: Slot, rows: Array, i: Array) -> tuple[Slot, Array]:
+    """After a level of the nested rules: done, or what comes next."""
+    fine, coarse, moves = _judged(task, slot, rows, i)
+    error = estimates.combined(fine, coarse).astype(slot.best.error.dtype)
+    error, gap = _with_gap(task, slot, error, fine.value)
+    slot = slot._replace(
+        last=fine,
+        best=_better(slot.best, fine.value, error, gap),
+        mesh=_mesh(task, slot, moves, fine.jumps),
+    )
+    choice, possible = _choice(task, slot)
+    met = slot.best.error <= task.tolerances[slot.example]
+    done = met | ~jnp.isfinite(fine.size) | ~possible
+    options = [
+        lambda: slot,
+        lambda: _asking(task, slot, jnp.minimum(slot.stage + 1, len(task.levels) - 1)),
+        lambda: _halving(task, slot) if task.halves else slot,
+        lambda: _graded(task, slot),
+    ]
+    return jax.lax.switch(jnp.where(done, 0, choice), options), done
+
+
+def _judged(
+    task: Task, slot: Slot, rows: Array, i: Array
+) -> tuple[estimates.Assessed, estimates.Assessed, Array]:
+    """The rule of this level, the one before it, and what changes in each interval."""
+
+    def of(n: int, first: bool) -> tuple[estimates.Assessed, estimates.Assessed, Array]:
+        at = meshes.places(n, task.levels[-1])
+        values = rows[i, at]
+        coarse = estimates.assessed(values[::2]) if first else slot.last
+        moves = estimates.magnitude(estimates.jump_moves(slot.times[at], values))
+        return estimates.assessed(values), coarse, jnp.pad(moves, (0, task.capacity - n + 1))
+
+    branches = [functools.partial(of, n, n == task.levels[0]) for n in task.levels]
+    return jax.lax.switch(slot.stage, branches)
+
+
+def _choice(task: Task, slot: Slot) -> tuple[Array, Array]:
+    """What to do after a level that was not enough, as a number, and whether there is room for it.
+
+    The next level where the integrand looks smooth, halving where it jumps, and a graded variable
+    where it changes next to an end.
+    """
+    room = task.most - slot.evaluations
+    levels = np.asarray(task.levels)
+    added = np.array([len(places) for places in meshes.new_places(task.levels)])
+    costs = jnp.asarray(np.append(added[1:], task.most), jnp.int32)  # none after the last
+    limits = jnp.asarray([PROMISING.get(n, np.inf) for n in task.levels], slot.times.dtype)
+    smooth = slot.last.spectral < limits[slot.stage] * slot.last.jumps
+    smooth |= jnp.asarray(levels < UNDECIDED)[slot.stage]
+    nested = smooth & (costs[slot.stage] <= room)
+    graded = (
+        jnp.asarray(levels == UNDECIDED)[slot.stage]
+        & (slot.variable == meshes.UNIFORM)
+        & (_near(slot, 0) | _near(slot, 1))
+        & (room >= 2 * UNDECIDED)
+    )
+    return jnp.where(graded, 3, jnp.where(nested, 1, 2)), graded | nested | (room >= TOGETHER)
+
+
+def _near(slot: Slot, end: int) -> Array:
+    """Whether most of what changes does so next to an end of the path."""
+    left, right = slot.times[slot.mesh.left], slot.times[slot.mesh.right]
+    distance = jnp.maximum(jnp.abs(left - end), jnp.abs(right - end))
+    change = jnp.maximum(slot.mesh.change, 0)
+    return jnp.sum(jnp.where(distance < NEAR, change, 0)) > CONCENTRATED * jnp.sum(change)
+
+
+def _graded(task: Task, slot: Slot) -> Slot:
+    """The nested rules from the first one on, in a variable that is graded at an end."""
+    variable = jnp.where(_near(slot, 0), meshes.AT_START, meshes.AT_END)
+    nodes = jnp.asarray(meshes.grid(task.levels, task.capacity), slot.times.dtype)
+    slot = slot._replace(
+        variable=variable.astype(slot.variable.dtype),
+        times=jnp.zeros_like(slot.times) + nodes,
+        sizes=jnp.zeros_like(slot.sizes),
+    )
+    return _asking(task, slot, jnp.zeros_like(slot.stage))
+
+
+def _mesh(task: Task, slot: Slot, moves: Array, jumps: Array) -> Mesh:
+    """The intervals between the nodes of a level."""
+    capacity, finest = task.capacity, task.levels[-1]
+
+    def table(rows: list[np.ndarray]) -> Array:
+        padded = [np.pad(row, (0, capacity - len(row))) for row in rows]
+        return jnp.asarray(np.stack(padded), jnp.int32)[slot.stage]
+
+    at = [meshes.places(n, finest) for n in task.levels]
+    left, right = table([row[:-1] for row in at]), table([row[1:] for row in at])
+    count = jnp.asarray(task.levels, jnp.int32)[slot.stage] - 1
+    real = jnp.arange(capacity) < count
+    change = jnp.maximum(moves.astype(slot.times.dtype), _lost(task, slot, left, right))
+    root = jnp.sqrt(jnp.sum(jnp.where(real, change, 0) ** 2))
+    return Mesh(
+        left=left,
+        right=right,
+        change=jnp.where(real, change, -1),
+        intervals=count,
+        free=table(list(meshes.free_places(task.levels, capacity))),
+        used=jnp.zeros_like(count),
+        ratio=quotient(jumps.astype(root.dtype), root, 1),
+    )
+
+
+def _halving(task: Task, slot: Slot) -> Slot:
+    """The middles of the intervals that change most are asked for."""
+    _, widest = jax.lax.top_k(slot.mesh.change, TOGETHER)
+    left, right = slot.mesh.left[widest], slot.mesh.right[widest]
+    places = jax.lax.dynamic_slice_in_dim(slot.mesh.free, slot.mesh.used, TOGETHER)
+    middles = (slot.times[left] + slot.times[right]) / 2
+    return slot._replace(
+        stage=jnp.zeros_like(slot.stage) + len(task.levels),
+        places=slot.places.at[:TOGETHER].set(places),
+        nodes=slot.nodes.at[:TOGETHER].set(middles),
+        asked=jnp.zeros_like(slot.asked) + TOGETHER,
+        filled=jnp.zeros_like(slot.filled),
+    )
+
+
+def _halved(task: Task, slot: Slot, rows: Array, i: Array) -> tuple[Slot, Array]:
+    """After a round of halving: done, or the next round."""
+    slot = slot._replace(mesh=_split(task, slot, rows, i))
+    tolerance = task.tolerances[slot.example]
+    finite = jnp.isfinite(jnp.sum(slot.sizes))
+    root = jnp.sqrt(jnp.sum(jnp.maximum(slot.mesh.change, 0) ** 2))
+    whole = estimates.magnitude(slot.best.value)
+    hopeful = root * slot.mesh.ratio <= tolerance * whole
+    spent = slot.evaluations + TOGETHER > task.most
+
+    def checked() -> Slot:
+        value, jumps, size = _trapezoid(slot, rows, i)
+        error = estimates.relative(jumps, value, size).astype(slot.best.error.dtype)
+        error, gap = _with_gap(task, slot, error, value)
+        ratio = quotient(jumps.astype(root.dtype), root, 1)
+        mesh = slot.mesh._replace(ratio=ratio)
+        return slot._replace(mesh=mesh, best=_better(slot.best, value, error, gap))
+
+    slot = jax.lax.cond((hopeful | spent) & finite, checked, lambda: slot)
+    done = (slot.best.error <= tolerance) | spent | ~finite
+    return jax.lax.cond(done, lambda: slot, lambda: _halving(task, slot)), done
+
+
+def _split(task: Task, slot: Slot, rows: Array, i: Array) -> Mesh:
+    """The intervals after those that changed most were halved."""
+    mesh, new = slot.mesh, slot.places[:TOGETHER]
+    _, widest = jax.lax.top_k(mesh.change, TOGETHER)
+    left, right = mesh.left[widest], mesh.right[widest]
+    middle = rows[i, new]
+
+    def change(left: Array, right: Array, first: Array, second: Array) -> Array:
+        lengths = slot.times[right] - slot.times[left]
+        moves = lengths * estimates.magnitude(second - first)
+        return jnp.maximum(moves, _lost(task, slot, left, right))
+
+    added = mesh.intervals + jnp.arange(TOGETHER, dtype=jnp.int32)
+    return mesh._replace(
+        left=mesh.left.at[added].set(new),
+        right=mesh.right.at[added].set(right).at[widest].set(new),
+        change=mesh.change.at[added]
+        .set(change(new, right, middle, rows[i, right]))
+        .at[widest]
+        .set(change(left, new, rows[i, left], middle)),
+        intervals=mesh.intervals + TOGETHER,
+        used=mesh.used + TOGETHER,
+    )
+
+
+def _trapezoid(slot: Slot, rows: Array, i: Array) -> tuple[Array, Array, Array]:
+    """The trapezoid rule, its error if the integrand jumps, and the integral of its size."""
+    mesh, width = slot.mesh, rows[i, 0]
+
+    def add(block: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        value, squares, size = sums
+        at = block * TOGETHER + jnp.arange(TOGETHER, dtype=jnp.int32)
+        left, right = mesh.left[at], mesh.right[at]
+        lengths = jnp.where(at < mesh.intervals, slot.times[right] - slot.times[left], 0)
+        first, second = rows[i, left], rows[i, right]
+        value = value + jnp.dot(lengths / 2, first + second, precision=estimates.HIGHEST)
+        squares = squares + jnp.sum((lengths[:, None] * (second - first)) ** 2, 0)
+        size = size + jnp.dot(lengths / 2, slot.sizes[left] + slot.sizes[right])
+        return value, squares, size
+
+    start = jnp.zeros_like(width), jnp.zeros_like(width), jnp.zeros_like(slot.times[0])
+    value, squares, size = jax.lax.fori_loop(0, -(-mesh.intervals // TOGETHER), add, start)
+    return value, estimates.jump_error(squares), size

@@ -49,9 +49,10 @@ def internal_influence(
     key: Array | None = None,
     batch_size: int = 8,
 ) -> PyTree:
-    """The gradient at a layer, averaged over a distribution of interest in input space.
+    r"""The gradient at a layer, averaged over a distribution of interest in input space.
 
-    `sum_k w_k (d fn / d z)(p(t_k, key_k))` with `p = distribution(x)` and `z, fn = split(p)`
+    $$\sum_k w_k \frac{\partial fn}{\partial z}(p(t_k, key_k)) \text{ with } p = distribution(x)
+    \text{ and } (z, fn) = split(p)$$
 
     Multiplied by nothing, and not complete, also not when it is multiplied by the activation.
     Where the path itself is to run at the layer, use `attrax.influence` or
@@ -108,9 +109,10 @@ def conductance(
     jvp: Jvp = jax.jvp,
     batch_size: int = 8,
 ) -> PyTree:
-    """How much of the score's change flows through each neuron of a layer.
+    r"""How much of the score's change flows through each neuron of a layer.
 
-    `integral_0^1 (d fn / d z)(x_t) * (d z / d t)(x_t) dt` with `x_t = b + t (x - b)`
+    $$\int_0^1 \frac{\partial fn}{\partial z}(x_t) \odot \frac{d z}{d t}(x_t) \, dt
+    \text{ with } x_t = b + t (x - b)$$
 
     Complete where every path from input to output crosses the layer: there the sum is
     `score(x) - score(b)`, up to the error of the rule. **Not complete where a skip connection goes
@@ -153,21 +155,22 @@ def conductance(
     line = straight(x, _checks.baseline_like(baseline, x))
     nodes, weights = nodes_and_weights(rule, tree_dtype(x))
 
-    integrand = flow(split, line, jvp)
-    total = weighted_sum(integrand, nodes, weights, batch_size=batch_size)
+    through = flow(split, line, jvp)
+    total = weighted_sum(lambda t: through(t)[1], nodes, weights, batch_size=batch_size)
     return cast_like(total, _layer(split, x))
 
 
-def flow(split: Split, curve: Curve, jvp: Jvp = jax.jvp) -> Callable[[Array], PyTree]:
-    """`t -> (d fn / d z) * (d z / d t)` on a curve in input space, for `conductance`."""
+def flow(split: Split, curve: Curve, jvp: Jvp = jax.jvp) -> Callable[[Array], tuple[Array, PyTree]]:
+    """`t -> (fn, (d fn / d z) * (d z / d t))` on a curve in input space, for `conductance`."""
 
-    def integrand(t: Array) -> PyTree:
+    def integrand(t: Array) -> tuple[Array, PyTree]:
         def along(t: Array) -> Any:
             return _divide(split, curve(t))
 
         z, velocity, fn = _forward(jvp, along, t)
-        fn = _outside(fn, split, curve(t))
-        return jax.tree.map(jnp.multiply, widen(gradient(fn, z)), widen(velocity))
+        fn = _checks.scalar_valued(_outside(fn, split, curve(t)))
+        value, slope = jax.value_and_grad(fn)(z)
+        return value, jax.tree.map(jnp.multiply, widen(slope), widen(velocity))
 
     return integrand
 
@@ -194,9 +197,10 @@ def neuron_conductance(
     rule: Rule = gauss_legendre(32),
     batch_size: int = 8,
 ) -> PyTree:
-    """How much of the score's change each input feature sends through each neuron of a layer.
+    r"""How much of the score's change each input feature sends through each neuron of a layer.
 
-    `(x_i - b_i) * integral_0^1 (d fn / d z_j)(x_t) * (d z_j / d x_i)(x_t) dt`
+    $$(x_i - b_i) \int_0^1 \frac{\partial fn}{\partial z_j}(x_t)
+    \frac{\partial z_j}{\partial x_i}(x_t) \, dt$$
 
     The sum over all input features is `conductance`, exactly, with the same rule; what is said
     there of completeness holds here. All neurons share the forward pass and the gradient at the

@@ -20,10 +20,12 @@ def integrated_decision_gradients(
     rule: Rule = gauss_legendre(32),
     batch_size: int = 8,
 ) -> PyTree:
-    """Integrated gradients weighted by how fast the score changes along the line.
+    r"""Integrated gradients weighted by how fast the score changes along the line.
 
-    `(x - b) * integral_0^1 grad fn(p) F'(t) dt` with `p = b + t (x - b)`, `F(t) = fn(p)` and
-    `F'(t) = sum (x - b) * grad fn(p)`
+    $$(x - b) \odot \int_0^1 \nabla fn(p) F'(t) \, dt$$
+
+    $$\text{with } p = b + t (x - b), \; F(t) = fn(p),
+    \; F'(t) = \sum_i (x - b)_i (\nabla fn(p))_i$$
 
     Where the score has saturated the gradients count for little, and where it is decided they count
     for much. Not complete: it adds up to `integral_0^1 F'(t)^2 dt`, which is at least

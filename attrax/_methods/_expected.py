@@ -20,9 +20,11 @@ def expected_gradients(
     sigma: float | Array = 0.0,
     batch_size: int = 8,
 ) -> Estimate:
-    """Integrated gradients averaged over baselines, one node for each baseline drawn.
+    r"""Integrated gradients averaged over baselines, one node for each baseline drawn.
 
-    `E[(x - b) * grad fn(b + t (x - b))]` with b drawn from `baselines` and t from [0, 1]
+    $$\mathbb{E} [(x - b) \odot \nabla fn(b + t (x - b))]$$
+
+    where b is drawn from `baselines` and t from [0, 1].
 
     Unbiased for the mean of `integrated_gradients(fn, x, b)` over all baselines, and so complete in
     expectation: the sum is `fn(x)` less the mean score of the baselines, up to the standard error.

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from .._core import _checks
+from .._core._safe import absolute
 from .._core._types import Array, PyTree, wide_dtype
 from ._cam import stretched, upsample
 from ._gradient import gradient_times_input
@@ -19,9 +20,9 @@ class FullGradient(NamedTuple):
 
 
 def full_gradient(fn: Callable[[PyTree, PyTree], Array], x: PyTree, biases: PyTree) -> FullGradient:
-    """Gradient times input, and gradient times bias for every bias.
+    r"""Gradient times input, and gradient times bias for every bias.
 
-    `x * (d fn / d x)` and `b * (d fn / d b)`
+    $$x \odot \frac{\partial fn}{\partial x} \text{ and } b \odot \frac{\partial fn}{\partial b}$$
 
     Complete for functions with `fn(c x, c b) = c fn(x, b)` for c > 0: the sum over input and biases
     is `fn(x, b)`, exactly. That is, for networks of dense and convolutional layers, ReLU, leaky
@@ -74,9 +75,11 @@ def full_gradient(fn: Callable[[PyTree, PyTree], Array], x: PyTree, biases: PyTr
 
 
 def full_gradient_map(parts: Sequence[Array], shape: Sequence[int]) -> Array:
-    """The FullGrad saliency map: sizes of all contributions that have positions, on one picture.
+    r"""The FullGrad saliency map: sizes of all contributions that have positions, on one picture.
 
-    `sum_l sum_c upsample(rescale(|part_l|))[..., c]` with each part stretched to [0, 1] as a whole
+    $$out_p = \sum_l \sum_c upsample(rescale(|part_l|))_{p,c}$$
+
+    with each part stretched to [0, 1] as a whole.
 
     For looking at. Every layer weighs the same, however much it contributes, signs are gone, and
     nothing is complete any more.
@@ -114,5 +117,5 @@ def full_gradient_map(parts: Sequence[Array], shape: Sequence[int]) -> Array:
                 f"{jnp.shape(part)} against {tuple(shape)}."
             )
     dtype = wide_dtype(*(part.dtype for part in parts))
-    seen = [upsample(stretched(jnp.abs(part.astype(dtype))), shape) for part in parts]
+    seen = [upsample(stretched(absolute(part.astype(dtype))), shape) for part in parts]
     return sum((jnp.sum(part, axis=-1) for part in seen[1:]), jnp.sum(seen[0], axis=-1))

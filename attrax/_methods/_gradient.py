@@ -7,9 +7,9 @@ from .._core._types import PyTree, ScalarFn, cast_like, widen
 
 
 def gradient(fn: ScalarFn, x: PyTree) -> PyTree:
-    """The gradient of `fn` at `x`; its absolute value is a saliency map.
+    r"""The gradient of `fn` at `x`; its absolute value is a saliency map.
 
-    `grad fn(x)`
+    $$\nabla fn(x)$$
 
     Exact. It says what an infinitely small change would do: where `fn` is saturated it is near
     zero, however much the input matters. It is not complete (its sum means nothing), and a ReLU
@@ -39,9 +39,9 @@ def gradient(fn: ScalarFn, x: PyTree) -> PyTree:
 
 
 def gradient_times_input(fn: ScalarFn, x: PyTree, baseline: PyTree | None = None) -> PyTree:
-    """The gradient times the distance from the baseline: a first-order share of the score.
+    r"""The gradient times the distance from the baseline: a first-order share of the score.
 
-    `(x - b) * grad fn(x)`
+    $$(x - b) \odot \nabla fn(x)$$
 
     Complete, and equal to integrated gradients from zero, for functions with
     `fn(c x) = c fn(x)` for c > 0, such as ReLU networks without biases; in general not complete.

@@ -21,9 +21,10 @@ def guided_integrated_gradients(
     steps: int,
     fraction: float = 0.1,
 ) -> PyTree:
-    """The gradient integrated along a path that moves the least sensitive features first.
+    r"""The gradient integrated along a path that moves the least sensitive features first.
 
-    `sum_k (p_{k+1} - p_k) * (grad fn(p_k) + grad fn(p_{k+1})) / 2` from `p_0 = b` to `p_steps = x`
+    $$\sum_k (p_{k+1} - p_k) \odot \frac{\nabla fn(p_k) + \nabla fn(p_{k+1})}{2}
+    \text{ from } p_0 = b \text{ to } p_{steps} = x$$
 
     Each step goes the same distance, `sum |x - b| / steps`, and spends it on the features whose
     gradients are smallest in absolute value among those that have not arrived: a `fraction` of all

@@ -30,10 +30,14 @@ def idgi(
     path: Path = straight,
     batch_size: int = 8,
 ) -> PyTree:
-    """Important direction gradient integration: each change of the score, shared by gradient^2.
+    r"""Important direction gradient integration: each change of the score, shared by gradient^2.
 
-    `sum_k (fn(p_{k+1}) - fn(p_k)) (d_k + d_{k+1}) / 2` with `d_k = g_k^2 / |g_k|^2`,
-    `g_k = grad fn(p_k)` and `p_k = c(k / steps)`, c the path
+    $$\sum_k (fn(p_{k+1}) - fn(p_k)) \frac{d_k + d_{k+1}}{2}$$
+
+    $$\text{with } d_k = \frac{g_k^2}{\lVert g_k \rVert^2}, \; g_k = \nabla fn(p_k),
+    \; p_k = c(k / steps)$$
+
+    where c is the path.
 
     A step along a path has a part in the direction of the gradient and a part across it, and only
     the first changes the score. So the change is given to that direction alone. Complete by

@@ -19,13 +19,17 @@ def influence(
     key: Array | None = None,
     batch_size: int = 8,
 ) -> PyTree:
-    """The gradient averaged over a distribution of interest, multiplied by nothing.
+    r"""The gradient averaged over a distribution of interest, multiplied by nothing.
 
-    `sum_k w_k grad fn(p(t_k, key_k))` with `p = distribution(x)`
+    $$\sum_k w_k \nabla fn(p(t_k, key_k)) \text{ with } p = distribution(x)$$
 
-    With `attrax.distributions.linear(b)`, `x - b` times it is integrated gradients. Away from that
-    case it is not complete. Where the distribution is random this is one draw of `rule.n` points,
-    without an error estimate.
+    With `attrax.distributions.linear(b)`, `x - b` times it is integrated gradients. Otherwise
+    completeness does not hold.
+
+    A fixed rule of nodes gives an array. So it does where the distribution is random: this is one
+    draw of `rule.n` points, without an error estimate. Methods that take `num_samples` return an
+    `attrax.Estimate` with a standard error: for normal noise, `attrax.smoothgrad` of
+    `attrax.gradient` is such an average.
 
     Args:
         fn: `x -> scalar`, of one example.

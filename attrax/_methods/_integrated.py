@@ -20,9 +20,9 @@ def integrated_gradients(
     rule: Rule = gauss_legendre(32),
     batch_size: int = 8,
 ) -> PyTree:
-    """The gradient averaged over the straight line from the baseline, times its length.
+    r"""The gradient averaged over the straight line from the baseline, times its length.
 
-    `(x - b) * integral_0^1 grad fn(b + t (x - b)) dt`
+    $$(x - b) \odot \int_0^1 \nabla fn(b + t (x - b)) \, dt$$
 
     Complete up to the error of the rule: the sum is `fn(x) - fn(b)`, and
     `attrax.metrics.completeness_gap` measures by how much it is not. A small gap does not bound
@@ -75,9 +75,9 @@ def path_integrated_gradients(
     rule: Rule = gauss_legendre(32),
     batch_size: int = 8,
 ) -> PyTree:
-    """The gradient integrated along any path from the baseline to `x`.
+    r"""The gradient integrated along any path from the baseline to `x`.
 
-    `integral_0^1 grad fn(c(t)) * c'(t) dt` with `c = path(x, baseline)`
+    $$\int_0^1 \nabla fn(c(t)) \odot c'(t) \, dt \text{ with } c = path(x, baseline)$$
 
     Complete up to the error of the rule, for every path with `c(0) = b` and `c(1) = x`. Which
     feature gets how much depends on the path. The derivative of the path is exact (`jax.jvp`), not

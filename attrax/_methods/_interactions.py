@@ -28,9 +28,11 @@ def integrated_hessian_product(
     jvp: Callable[..., Any] = jax.jvp,
     batch_size: int = 8,
 ) -> PyTree:
-    """How each feature interacts with a weighted group of features: integrated Hessians times it.
+    r"""How each feature interacts with a weighted group of features: integrated Hessians times it.
 
-    `sum_j G_ij v_j` with the matrix G of `attrax.integrated_hessians`, without the matrix
+    $$out_i = \sum_j G_{i,j} v_j$$
+
+    where G is the matrix of `attrax.integrated_hessians`, but without the matrix.
 
     - `v` one-hot at j: row j, how feature j interacts with each feature, and itself;
     - `v` one in a group and zero outside: how each feature interacts with the group;
@@ -78,7 +80,7 @@ def integrated_hessian_product(
     nodes, weights = nodes_and_weights(_logarithmic(rule), tree_dtype(x))
 
     def integrand(t: Array) -> PyTree:
-        slope, bend = jvp(lambda x: gradient(fn, x), (line(t),), (tangent,))
+        slope, bend = _forward(jvp, lambda x: gradient(fn, x), line(t), tangent)
         return jax.tree.map(
             lambda v, g, h: v * g + t.astype(h.dtype) * h, vector, widen(slope), widen(bend)
         )
@@ -96,11 +98,15 @@ def integrated_hessians(
     jvp: Callable[..., Any] = jax.jvp,
     batch_size: int = 8,
 ) -> PyTree:
-    """How much of the score's change each pair of features makes together.
+    r"""How much of the score's change each pair of features makes together.
 
-    `G_ij = (x_i - b_i) (x_j - b_j) integral_0^1 -log(t) t H_ij(x_t) dt` with
-    `x_t = b + t (x - b)` and H the Hessian of `fn`; on the diagonal, which is what a feature does
-    alone and to itself, `(x_i - b_i) integral_0^1 -log(t) g_i(x_t) dt` is added, g the gradient
+    $$G_{i,j} = (x_i - b_i) (x_j - b_j) \int_0^1 -\log(t) \, t \, H_{i,j}(x_t) \, dt
+    \text{ with } x_t = b + t (x - b)$$
+
+    where H is the Hessian of `fn`. The diagonal, which is what a feature does alone and to itself,
+    has another term, with the gradient g:
+
+    $$(x_i - b_i) \int_0^1 -\log(t) \, g_i(x_t) \, dt$$
 
     These are the integrated gradients of the integrated gradients. Symmetric; each row sums to the
     integrated gradient of its feature and the whole to `fn(x) - fn(b)`, up to the error of the
@@ -168,6 +174,21 @@ def integrated_hessians(
     ends = np.cumsum([leaf.size for leaf in leaves])
     blocks = [_block(rows, end - leaf.size, leaf) for leaf, end in zip(leaves, ends, strict=True)]
     return jax.tree.unflatten(structure, blocks)
+
+
+def _forward(
+    jvp: Callable[..., Any], slope_at: Callable[[PyTree], PyTree], x: PyTree, tangent: PyTree
+) -> tuple[PyTree, PyTree]:
+    """The gradient and its derivative along `tangent`, or an error that names the option."""
+    try:
+        return jvp(slope_at, (x,), (tangent,))
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        raise TypeError(
+            "`fn` holds a function with a backward rule only (`jax.custom_vjp`), whose gradient "
+            "`jax.jvp` cannot differentiate; pass `jvp=attrax.reverse_jvp`."
+        ) from error
 
 
 def _block(rows: PyTree, start: int, leaf: Array) -> PyTree:

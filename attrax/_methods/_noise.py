@@ -25,9 +25,11 @@ def smoothgrad(
     num_samples: int,
     batch_size: int = 8,
 ) -> Estimate:
-    """An explanation averaged over normal noise around `x`.
+    r"""An explanation averaged over normal noise around `x`.
 
-    `E[explain(x + sigma e)]` with `e ~ N(0, 1)`, as the mean of `num_samples` draws
+    $$\mathbb{E} [explain(x + \sigma e)] \text{ with } e \sim N(0, 1)$$
+
+    as the mean of `num_samples` draws.
 
     Unbiased. For the gradient it is exactly the gradient of `fn` blurred by the noise, so kinks and
     fluctuations narrower than `sigma` go away. It is not complete: the average of a complete method
@@ -75,9 +77,9 @@ def smoothgrad_squared(
     num_samples: int,
     batch_size: int = 8,
 ) -> Estimate:
-    """The square of an explanation averaged over normal noise around `x`.
+    r"""The square of an explanation averaged over normal noise around `x`.
 
-    `E[explain(x + sigma e)^2]` with `e ~ N(0, 1)`, entry by entry
+    $$\mathbb{E} [explain(x + \sigma e)^2] \text{ with } e \sim N(0, 1) \text{, entry by entry}$$
 
     Unbiased. Signs are lost before they can cancel; it is the square of `smoothgrad` plus `vargrad`
     in expectation. Nothing is complete about it.
@@ -125,9 +127,9 @@ def vargrad(
     num_samples: int,
     batch_size: int = 8,
 ) -> Estimate:
-    """The variance of an explanation under normal noise around `x`.
+    r"""The variance of an explanation under normal noise around `x`.
 
-    `Var[explain(x + sigma e)]` with `e ~ N(0, 1)`, entry by entry
+    $$Var [explain(x + \sigma e)] \text{ with } e \sim N(0, 1) \text{, entry by entry}$$
 
     Unbiased: the sum of squares is divided by `num_samples - 1`. It shows where an explanation is
     unsteady, not what the score is made of. The standard error is that of the variance, from the

@@ -10,9 +10,9 @@ from .._core._types import Array, wide_dtype
 
 
 def channels(attribution: Array, axis: int = -1) -> Array:
-    """The attribution of each channel: the sum over all axes but one.
+    r"""The attribution of each channel: the sum over all axes but one.
 
-    `out[c] = sum_p attribution[p, c]`
+    $$out_c = \sum_p attribution_{p,c}$$
 
     What is complete stays complete.
 
@@ -37,9 +37,9 @@ def channels(attribution: Array, axis: int = -1) -> Array:
 
 
 def positions(attribution: Array, axis: int = -1) -> Array:
-    """The attribution of each position: the sum over channels.
+    r"""The attribution of each position: the sum over channels.
 
-    `out[p] = sum_c attribution[p, c]`
+    $$out_p = \sum_c attribution_{p,c}$$
 
     What is complete stays complete. Contributions of opposite sign cancel: for a mask of where
     anything happens give it `jnp.abs(attribution)`.

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax.numpy as jnp
 
 from .. import scores
+from .._core import _checks
 from .._core._types import Array, PyTree, ScalarFn, Score
 from .._models._cuts import capture, cut
 from ._integrated import integrated_gradients
@@ -37,10 +38,12 @@ def strongest_channel(
     explain: Explain = integrated_gradients,
     axis: int = -1,
 ) -> ChannelExplanation:
-    """The channel of a layer that speaks most for a score, and what in the input drives it.
+    r"""The channel of a layer that speaks most for a score, and what in the input drives it.
 
-    `c = argmax_c channels(explain(score . tail, z))[c]` where `(z, tail)` is the cut at the layer,
-    then `explain(sum_p z(x)[p, c], x)`
+    $$c = argmax_c channels(explain(score \circ tail, z))_c \text{, then }
+    explain(x \mapsto \sum_p z(x)_{p,c}, x)$$
+
+    where `(z, tail)` is the cut at the layer.
 
     The first step holds the input fixed and asks the layer, the second holds the channel fixed and
     asks the input. The two do not multiply to the attribution of the input towards the score: that
@@ -80,6 +83,7 @@ def strongest_channel(
         Leino et al. (2018), arXiv:1802.03788, section 4, for the slice to the layer and the slice
         from it; the channel mask of TruLens is the second step.
     """
+    _checks.function(score, "`score`")
     z, tail = cut(model, x, at=at)
     contributions = channels(explain(lambda z: score(tail(z)), z), axis=axis)
     # No channel is the strongest where one is NaN. A traced index of -1 makes its score NaN.

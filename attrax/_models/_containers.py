@@ -192,9 +192,9 @@ def _is_builtin(tree: Any) -> bool:
     return kind in (*_DICTS, list, tuple, type(None)) and all(map(_is_builtin, tree.children()))
 
 
-def placeholder(tree: Any, avals: Sequence[Any]) -> Any:
-    """A value of this structure, its arrays without memory."""
-    return jax.tree.unflatten(tree, [_placeholder(aval) for aval in avals])
+def placeholders(avals: Sequence[Any]) -> list[Any]:
+    """Arrays without memory, for classes that look at what they are given."""
+    return [_placeholder(aval) for aval in avals]
 
 
 def _placeholder(aval: Any) -> Any:

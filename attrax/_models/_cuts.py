@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 
-from .._core._types import PyTree
+from .._core._types import PyTree, Score
 from . import _program
 from ._adapters import as_model
-from ._containers import placeholder
-from ._model import Model
-from ._names import Layers, Target, resolve, shorten, table
+from ._containers import placeholders
+from ._model import Model, as_score
+from ._names import Layers, Target, shorten, table
+from ._plans import Plan, read_values, several
+from ._program import Value
 from ._reading import Kept, Reading, read
 from ._taps import is_reading
 
@@ -48,6 +50,8 @@ def layers(model: Any, *inputs: Any, **kwargs: Any) -> Layers:
 def capture(model: Any, *inputs: Any, at: str | Sequence[str], **kwargs: Any) -> PyTree:
     """The activation at a name.
 
+    Only what the activation needs is computed, and what has an effect, such as `jax.debug.print`.
+
     Args:
         model: anything that `as_model` takes.
         *inputs: what the model is called with.
@@ -60,6 +64,7 @@ def capture(model: Any, *inputs: Any, at: str | Sequence[str], **kwargs: Any) ->
 
     Raises:
         ValueError: no such layer, several of that name, or a value that cannot be reached.
+        TypeError: `at` is not a name, or an input has no values.
 
     Example:
         >>> import attrax, jax.numpy as jnp
@@ -67,32 +72,40 @@ def capture(model: Any, *inputs: Any, at: str | Sequence[str], **kwargs: Any) ->
         >>> attrax.capture(model, jnp.array([1.0, 3.0]), at="square")
         Array([1., 9.], dtype=float32)
     """
-    reading, args = read(as_model(model), inputs, kwargs)
     names = several(at)
+    reading, args = read_values(model, inputs, kwargs, "capture")
 
-    if any(isinstance(a, jax.ShapeDtypeStruct) for a in args):
-        raise TypeError("`capture` computes and needs values; `attrax.layers` needs shapes only.")
+    def make() -> tuple[Plan, Callable[..., _program.Kept]]:
+        plan = Plan(reading, names, _to_capture)
+        return plan, plan.values_of()
 
-    def make():
-        targets = targets_of(reading, names)
-        for target in targets:
-            if target.is_stacked and "cond" in target.site.inside:
-                raise ValueError(
-                    f"{target.template!r} stands in a branch: capture its iterations one by one."
-                )
-        program = exposed(reading, targets, [t for t in targets if not t.is_stacked])
-        return targets, program.consts, keeping(reading, program.jaxpr, targets)
-
-    targets, consts, found = reading.derive(("capture", names), make)
-    kept = found(*with_consts(reading, consts, args))
-    values = {
-        name: jax.tree.unflatten(target.site.label.tree, kept[target.name])
-        for name, target in zip(names, targets, strict=True)
-    }
+    plan, values_of = reading.derive(("capture", names), make)
+    values = plan.by_name(values_of(*plan.arguments(args)))
     return values[at] if isinstance(at, str) else values
 
 
-def cut(model: Any, *inputs: Any, at: str | Sequence[str], **kwargs: Any) -> tuple[PyTree, Model]:
+def _to_capture(target: Target) -> list[Target]:
+    # What stands in a branch has a value whichever is taken: its iterations one by one.
+    if target.is_stacked:
+        return target.each() if target.is_in_branch else []
+    return [target]
+
+
+@overload
+def cut(
+    model: Any, *inputs: Any, at: str | Sequence[str], score: None = None, **kwargs: Any
+) -> tuple[PyTree, Model]: ...
+@overload
+def cut(
+    model: Any, *inputs: Any, at: str | Sequence[str], score: Score, **kwargs: Any
+) -> tuple[PyTree, Callable[[PyTree], Any]]: ...
+def cut(
+    model: Any,
+    *inputs: Any,
+    at: str | Sequence[str],
+    score: Score | None = None,
+    **kwargs: Any,
+) -> tuple[PyTree, Any]:
     """Cut a model in two at a layer: `model(*inputs) = tail(z)`.
 
     `z` is the activation; `tail` is the function from it to the model's output, and itself a model:
@@ -102,15 +115,21 @@ def cut(model: Any, *inputs: Any, at: str | Sequence[str], **kwargs: Any) -> tup
     model. A gradient of `tail` is exact; completeness of a path attribution with respect to `z`
     holds where every path from input to output crosses the cut.
 
+    What has an effect, such as `jax.debug.print`, goes with the values it is given: if they depend
+    on `z` it happens whenever `tail` runs, and otherwise once, here.
+
     Args:
         model: anything that `as_model` takes.
         *inputs: what the model is called with.
         at: the name of a layer. Several names are a joint cut: `z` is then a dict, and no layer may
             lie upstream of another.
+        score: `outputs -> scalar`; None leaves the tail as it is.
         **kwargs: further arguments of the model.
 
     Returns:
-        `(z, tail)`.
+        `(z, tail)`; with a score `(z, fn)`, where `fn(z) = score(tail(z))` is what a method takes.
+        Integers beside the floats of an activation are then held fixed: they are None in `z`, and
+        `fn` puts them back.
 
     Raises:
         ValueError: no such layer, several of that name, or a value that cannot be reached; a layer
@@ -118,6 +137,7 @@ def cut(model: Any, *inputs: Any, at: str | Sequence[str], **kwargs: Any) -> tup
             gradient between them); the output does not depend on the layer; one of several layers
             lies upstream of another; a custom derivative rule behind the layer uses a traced value
             that is not among its arguments.
+        TypeError: `at` is not a name, `score` is not a function, or an input has no values.
 
     Example:
         >>> import attrax, jax, jax.numpy as jnp
@@ -128,58 +148,97 @@ def cut(model: Any, *inputs: Any, at: str | Sequence[str], **kwargs: Any) -> tup
         Array([1., 9.], dtype=float32)
         >>> tail(z), jax.grad(tail)(z)
         (Array(10., dtype=float32), Array([1., 1.], dtype=float32))
+        >>> z, fn = attrax.cut(model, jnp.array([1.0, 3.0]), at="square", score=jnp.log)
+        >>> fn(z)
+        Array(2.3025851, dtype=float32)
     """
-    reading, args = read(as_model(model), inputs, kwargs)
+    if score is not None:
+        as_score(score)
     names = tuple(sorted(several(at)))  # as a dict of activations is flattened
-    parts = reading.derive(("cut", names), lambda: _Cut(reading, names, isinstance(at, str)))
-    return parts.run(with_consts(reading, parts.consts, args))
+    reading, args = read_values(model, inputs, kwargs, "cut")
+    is_single = isinstance(at, str)
+    parts = reading.derive(("cut", names, is_single), lambda: _Cut(reading, names, is_single))
+    z, tail = parts.run(args)
+    return (z, tail) if score is None else _scored(z, tail, score)
+
+
+def _scored(z: PyTree, tail: Model, score: Score) -> tuple[PyTree, Callable[[PyTree], Any]]:
+    """What a method takes: an activation of floats, and a score as a function of it."""
+    leaves, tree = jax.tree.flatten(z)
+    smooth = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
+    if all(smooth) or not any(smooth):
+        return z, tail.then(score)
+    pairs = list(zip(leaves, smooth, strict=True))
+
+    def fn(z: PyTree) -> Any:
+        given = zip(tree.flatten_up_to(z), pairs, strict=True)
+        whole = [new if is_smooth else leaf for new, (leaf, is_smooth) in given]
+        return score(tail(jax.tree.unflatten(tree, whole)))
+
+    return jax.tree.unflatten(tree, [leaf if kept else None for leaf, kept in pairs]), fn
 
 
 class _Cut:
     """A program cut at layers, made once for all inputs of the same shapes."""
 
-    def __init__(self, reading: Reading, names: tuple[str, ...], single: bool):
-        targets = targets_of(reading, names)
-        for name, target in zip(names, targets, strict=True):
-            _refuse_stacked(name, target)
-        program = exposed(reading, targets, targets)
-        try:
-            self.split = _program.split(program.jaxpr, [t.name for t in targets])
-        except _program.NoDependence:
-            raise ValueError(
-                f"the output does not depend on {' or '.join(map(repr, names))}: nothing flows "
-                "from there to the output of the model."
-            ) from None
-        except _program.Upstream:
-            raise ValueError(
-                f"one of the layers {', '.join(map(repr, names))} lies upstream of another: a "
-                "joint cut would sever the gradient between them. Use `attrax.gradients_at`."
-            ) from None
-        self.consts = program.consts
-        if reading.has_closures and _program.holds_dead_tracer(
-            self.split.tail, self.split.num_values, self.consts
-        ):
-            raise ValueError(
-                f"behind the layer {' and '.join(map(repr, names))} stands a function with its own "
-                "derivative rule (custom_jvp, custom_vjp) whose rule uses a traced value that is "
-                "not among its arguments: pass that value to it as an argument."
-            )
-        examples = [placeholder(t.site.label.tree, t.site.avals) for t in targets]
-        whole = examples[0] if single else dict(zip(names, examples, strict=True))
-        self.tree = jax.tree.structure(whole)
+    def __init__(self, reading: Reading, names: tuple[str, ...], is_single: bool):
+        self.plan = Plan(reading, names, _to_cut)
+        self.split = _split(self.plan)
+        self.plan.refuse_lost_values(
+            self.split.tail,
+            self.split.num_values,
+            f"behind the layer {' and '.join(map(repr, names))}",
+        )
+        targets = self.plan.targets
+        examples = self.plan.by_name({t.name: placeholders(t.site.avals) for t in targets})
+        self.tree = jax.tree.structure(examples[names[0]] if is_single else examples)
         self.head = reading.compiled(self.split.head)
         self.tail = _Tail(self.split, self.tree, reading, names)
 
-    def run(self, args: Sequence[Any]) -> tuple[PyTree, Model]:
+    def run(self, args: Sequence[Value]) -> tuple[PyTree, Model]:
+        args = self.plan.arguments(args)
         made = self.head(*args)
         z = jax.tree.unflatten(self.tree, made[: self.split.num_values])
         return z, Model(_program.residuals(self.split, args, made), self.tail)
 
 
+def _to_cut(target: Target) -> list[Target]:
+    if target.is_stacked:
+        first = shorten(target.each()[0].name)
+        raise ValueError(
+            f"the layer {shorten(target.name)!r} is computed by every iteration of a scan: cut at "
+            f"one of them, as in {first!r}. For gradients at all of them use "
+            "`attrax.gradients_at`."
+        )
+    return [target]
+
+
+def _split(plan: Plan) -> _program.Split:
+    names = ", ".join(map(repr, plan.names))
+    try:
+        return _program.split(plan.program.jaxpr, [target.name for target in plan.targets])
+    except _program.NoDependence:
+        raise ValueError(
+            f"the output does not depend on {' or '.join(map(repr, plan.names))}: nothing flows "
+            "from there to the output of the model."
+        ) from None
+    except _program.Upstream:
+        raise ValueError(
+            f"one of the layers {names} lies upstream of another: a joint cut would sever the "
+            "gradient between them. Use `attrax.gradients_at`."
+        ) from None
+
+
 class _Tail:
     """The program of a tail: `(residuals, z) -> outputs`."""
 
-    def __init__(self, split: _program.Split, tree: Any, reading: Reading, names: Sequence[str]):
+    def __init__(
+        self,
+        split: _program.Split,
+        tree: Any,
+        reading: Reading,
+        names: Sequence[str],
+    ):
         self.jaxpr, self.tree, self.names = split.tail, tree, names
         self.outputs = reading.outputs
         self.avals = _program.input_avals(split.tail)[-split.num_values :]
@@ -189,7 +248,7 @@ class _Tail:
     def __repr__(self) -> str:
         return f"<tail from {', '.join(self.names)}>"
 
-    def __call__(self, residuals: Sequence[Any], z: PyTree) -> PyTree:
+    def __call__(self, residuals: Sequence[Value], z: PyTree) -> PyTree:
         leaves, tree = jax.tree.flatten(z)
         if tree != self.tree:
             raise ValueError(
@@ -207,62 +266,3 @@ class _Tail:
         if is_reading():
             return self.outputs.join(_program.run(self.jaxpr, [*residuals, *values]))
         return self.outputs.join(self.plain(*residuals, *values))
-
-
-def several(at: str | Sequence[str]) -> tuple[str, ...]:
-    names = (at,) if isinstance(at, str) else tuple(at)
-    if not names:
-        raise ValueError("`at` must name at least one layer.")
-    if len(set(names)) < len(names):
-        raise ValueError(f"`at` names a layer twice: {list(names)}.")
-    return names
-
-
-def _refuse_stacked(at: str, target: Target) -> None:
-    if target.is_stacked:
-        first = target._replace(iterations=tuple(k or 0 for k in target.iterations)).name
-        raise ValueError(
-            f"the layer {at!r} is computed by every iteration of a scan: cut at one of them, as in "
-            f"{shorten(first)!r}. For gradients at all of them use `attrax.gradients_at`."
-        )
-
-
-def targets_of(reading: Reading, names: Sequence[str]) -> list[Target]:
-    """The taps that names mean, all different."""
-    targets = [resolve(reading.sites, name) for name in names]
-    if len({(id(t.site), t.iterations) for t in targets}) < len(targets):
-        raise ValueError(f"`at` names a layer twice: {list(names)}.")
-    return targets
-
-
-def exposed(
-    reading: Reading, targets: Sequence[Target], exposed: Sequence[Target]
-) -> _program.Program:
-    """The program with some of its taps at the top level."""
-    program = reading.program
-    for target in exposed:
-        program = _program.expose(program, target.name)
-    names = {name for site in _program.sites(program.jaxpr) for name in site.label.names}
-    for target in targets:
-        if target.name not in names:
-            raise ValueError(
-                f"{shorten(target.template)!r} means all iterations of a scan, of which another "
-                "name means one: ask for them in two calls."
-            )
-    return program
-
-
-def keeping(reading: Reading, jaxpr: Any, targets: Sequence[Target]) -> Callable[..., Any]:
-    """A function from a program's inputs to its values at `targets`."""
-    keep = frozenset(t.name for t in targets)
-    stripped, edits = _program.strip(jaxpr, keep), _program.Edits({}, {}, keep)
-
-    def found(*args: Any) -> dict[str, Any]:
-        return _program.edit(stripped, args, edits)[1]
-
-    return reading.jitted(found)
-
-
-def with_consts(reading: Reading, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-    """The arguments of a program that was derived from a reading, its own constants in front."""
-    return [*consts, *args[len(reading.program.consts) :]]

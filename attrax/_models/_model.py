@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from .._core._types import PyTree
+from .._core._types import PyTree, Score
 from ._containers import in_order, key_orders
 from ._fixed import Fixed
 from ._taps import is_array
@@ -32,6 +32,47 @@ class Model:
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
         return self.program(self.weights, *inputs, **kwargs)
+
+    def then(self, score: Score) -> Callable[..., Any]:
+        """The model followed by a score: the scalar function that methods explain.
+
+        `model.then(score)(*inputs) = score(model(*inputs))`
+
+        Args:
+            score: `outputs -> scalar`, as in `attrax.scores`.
+
+        Returns:
+            A plain function of the inputs, with the weights closed over: write it inside the
+            function that you jit, with the model as an argument of that.
+
+        Raises:
+            TypeError: `score` is not a function.
+
+        Example:
+            >>> import attrax, jax, jax.numpy as jnp
+            >>> model = attrax.as_model(lambda x: x ** 2)
+            >>> attrax.gradient(model.then(attrax.scores.logit(1)), jnp.array([1.0, 3.0]))
+            Array([0., 6.], dtype=float32)
+        """
+        as_score(score)
+
+        def scored(*inputs: Any, **kwargs: Any) -> Any:
+            return score(self(*inputs, **kwargs))
+
+        return scored
+
+
+def as_score(score: object) -> None:
+    """Refuse what is no score.
+
+    Raises:
+        TypeError: `score` cannot be called.
+    """
+    if not callable(score):
+        raise TypeError(
+            "`score` must be a function of the model's output, such as `attrax.scores.logit(3)`; "
+            f"got {score!r}."
+        )
 
 
 def divide(tree: PyTree) -> tuple[list[Any], Static]:

@@ -1,22 +1,27 @@
-"""Addresses: from what a user writes to one tap of a program, and the table of all of them."""
+"""From the address that a user writes to one tap of a program, and the table of all of them."""
 
 from __future__ import annotations
 
 import difflib
-import re
+import itertools
+import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
+
 from . import _program
+from ._address import Address, Blocked, parse
 from ._containers import shown
-from ._program import RANGE, Site
+from ._program import Site
 
 
 class Target(NamedTuple):
-    """A tap, and the iterations asked for: one number (or None for all) for each enclosing scan."""
+    """A tap, and the iterations asked for: one number (or None for all) for each scan around it."""
 
     site: Site
-    template: str  # as in the program: "layers[0:4]/ff#0"
+    template: Address  # as in the program: "layers[0:4]/ff#0"
     iterations: tuple[int | None, ...]
 
     @property
@@ -28,89 +33,80 @@ class Target(NamedTuple):
         return bool(self.iterations) and not self.is_stacked
 
     @property
-    def lengths(self) -> tuple[int, ...]:
-        return tuple(int(b) - int(a) for a, b in RANGE.findall(self.template))
+    def is_in_branch(self) -> bool:
+        return "cond" in self.site.inside
 
     @property
-    def name(self) -> str:
-        """The name with its iterations filled in: "layers[2]/ff#0"."""
-        chosen = iter(self.iterations)
+    def name(self) -> Address:
+        """The address with its iterations filled in: "layers[2]/ff#0"."""
+        return self.template.at(self.iterations)
 
-        def fill(found: re.Match[str]) -> str:
-            k = next(chosen)
-            return found.group(0) if k is None else f"[{k}]"
+    def each(self) -> list[Target]:
+        """Its iterations one by one, as they are stacked."""
+        pairs = zip(self.template.ranges, self.iterations, strict=True)
+        chosen = (range(r.low, r.low + r.length) if k is None else (k,) for r, k in pairs)
+        return [self._replace(iterations=each) for each in itertools.product(*chosen)]
 
-        return RANGE.sub(fill, self.template)
+    @property
+    def avals(self) -> list[jax.ShapeDtypeStruct]:
+        """The types of the activation, all iterations of the scans around it in front."""
+        pairs = zip(self.template.ranges, self.iterations, strict=True)
+        lead = tuple(r.length for r, k in pairs if k is None)
+        return [jax.ShapeDtypeStruct((*lead, *a.shape), a.dtype) for a in self.site.avals]
+
+
+def as_name(at: object) -> str:
+    """Refuse what is no name of a layer.
+
+    Raises:
+        TypeError: `at` is not a string.
+    """
+    if not isinstance(at, str):
+        kind = "None" if at is None else f"a {type(at).__name__}"
+        raise TypeError(
+            f"`at` must be the name of a layer, such as 'block3/conv'; got {kind}. "
+            "`attrax.layers(model, *inputs)` lists the names."
+        )
+    return at
 
 
 def resolve(sites: Sequence[Site], at: str) -> Target:
     """The one tap that `at` means.
 
-    Taps and modules come before named operations, those before primitives.
+    Taps and modules come before named operations and primitives.
 
     Raises:
         ValueError: no such name, several of that name, or a value that cannot be reached.
     """
-    if not isinstance(at, str):
-        raise TypeError(f"`at` must be the name of a layer; got {type(at).__name__}.")
+    wanted = parse(at)
     for kinds in (("module", "tap"), ("function", "primitive")):
         found = [
-            target
+            Target(site, name, iterations)
             for site in sites
             if site.label.kind in kinds
             for name in site.label.names
-            if (target := _match(site, name, at)) is not None
+            if (iterations := name.means(wanted)) is not None
         ]
         if found:
             return _only(found, at)
     raise ValueError(f"no layer {at!r}{_hint(sites, at)}")
 
 
-def _match(site: Site, template: str, at: str) -> Target | None:
-    text, _, rest = template.rpartition("#")
-    count, colon, anchor = rest.partition(":")
-    pieces = RANGE.split(text)
-    pattern = re.escape(pieces[0])
-    for low, high, literal in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
-        pattern += rf"(?:\[(\d+)\]|\[{low}:{high}\]|)" + re.escape(literal)
-    found = re.fullmatch(pattern + rf"(?:#{count})?" + re.escape(colon + anchor), at)
-    if found is None:
-        return None
-    iterations = tuple(None if k is None else int(k) for k in found.groups())
-    for k, low, high in zip(iterations, pieces[1::3], pieces[2::3], strict=True):
-        if k is not None and not int(low) <= k < int(high):
-            return None
-    return Target(site, template, iterations)
-
-
 def _only(found: list[Target], at: str) -> Target:
     if len(found) > 1:
-        names = ", ".join(repr(t.template) for t in found[:8])
+        names = ", ".join(repr(str(t.template)) for t in found[:8])
         raise ValueError(
             f"the layer {at!r} is ambiguous: it is computed {len(found)} times; write one of "
             f"{names}."
         )
     (target,) = found
-    closed = [c for c in target.site.inside if not _program.is_open(c)]
-    if closed:
-        where = _PLACES.get(closed[0], f"an equation that is not opened ({closed[0]})")
-        raise ValueError(
-            f"the layer {at!r} lies inside {where} and cannot be reached: use the input or the "
-            "output of that function."
-        )
+    blocked = reach(target.site)
+    if blocked is not None:
+        raise ValueError(f"the layer {at!r} {blocked.reason}.")
     if target.is_stacked and any(k is not None for k in target.iterations):
         raise ValueError(
             f"the layer {at!r} is computed by scans in one another: give the iterations of all of "
-            f"them, or of none; it is {target.template!r}."
-        )
-    if len(target.iterations) != target.site.inside.count("scan"):
-        raise ValueError(
-            f"the layer {at!r} stands in a scan that its name does not tell: cut the function that "
-            "is scanned instead."
-        )
-    if target.site.label.blocked:
-        raise ValueError(
-            f"the layer {at!r} has no value of one example: {target.site.label.blocked}."
+            f"them, or of none; it is {str(target.template)!r}."
         )
     return target
 
@@ -123,39 +119,62 @@ _PLACES = {
 }
 
 
+def reach(site: Site) -> Blocked | None:
+    """Why a value cannot be reached, if it cannot."""
+    closed = [c for c in site.inside if not _program.is_open(c)]
+    if closed:
+        where = _PLACES.get(closed[0], f"an equation that is not opened ({closed[0]})")
+        return Blocked(
+            f"lies inside {where} and cannot be reached: use the input or the output of that "
+            "function"
+        )
+    if site.label.blocked is not None:
+        return Blocked(f"has no value of one example: {site.label.blocked.reason}")
+    return None
+
+
 def _hint(sites: Sequence[Site], at: str) -> str:
-    names = sorted({n for s in sites for n in [*s.label.names, display(s, sites)]})
-    plain = {RANGE.sub("", n): n for n in names} | {n: n for n in names}
+    """What to write instead of a name that nothing bears."""
+    display = Display(sites)
+    wanted = parse(at)
+    for site in sites:
+        for name in site.label.names:
+            if name.ranges and name.base == wanted.base and name.count == (wanted.count or 0):
+                first = name.ranges[0]
+                last = first.low + first.length - 1
+                return f"; {display(site)!r} has the iterations {first.low} to {last}."
+    names = {name for s in sites for name in [*map(str, s.label.names), display(s)]}
+    plain = {str(parse(n).base.counted(parse(n).count)): n for n in names} | {n: n for n in names}
     near = difflib.get_close_matches(at, plain, n=5, cutoff=0.5)
-    for found in (s for n in near for s in sites if plain[n] in s.label.names):
-        ranges = RANGE.findall(found.label.names[0])
-        if ranges and re.sub(r"\[\d+\]", "", at) == RANGE.sub("", display(found, sites)):
-            low, high = ranges[0]
-            return f"; {display(found, sites)!r} has the iterations {low} to {int(high) - 1}."
-    shown = list(dict.fromkeys(shorten(plain[n]) for n in near))
-    known = [
-        display(s, sites) for s in sites if s.label.kind in ("module", "tap") and not s.label.anchor
-    ]
+    shown = list(dict.fromkeys(shorten(parse(plain[n])) for n in near))
     if shown:
         return f"; the nearest are {', '.join(map(repr, shown))}. `attrax.layers` lists all."
+    known = [display(s) for s in sites if s.label.kind in ("module", "tap") and not s.label.anchor]
     if known:
         return f"; there are {', '.join(map(repr, known[:8]))}. `attrax.layers` lists all."
     return ": the model has no named layers. Name values with `attrax.tap`."
 
 
-def shorten(name: str) -> str:
+def shorten(name: Address) -> str:
     """A name without the count of a first call."""
-    return re.sub(r"#0(?=:in$|$)", "", name)
+    return str(name.counted(None) if name.count == 0 else name)
 
 
-def display(site: Site, sites: Sequence[Site]) -> str:
-    """The shortest name that means this tap."""
-    name = site.label.names[0]
-    if site.label.kind not in ("module", "tap"):
-        return name
-    counts = {s.label.names[0] for s in sites if s.label.kind in ("module", "tap")}
-    second = re.sub(r"#0(?=:in$|$)", "#1", name)
-    return name if second == name or second in counts else shorten(name)
+class Display:
+    """The shortest name that means a tap, and no other one of the program."""
+
+    def __init__(self, sites: Sequence[Site]):
+        self.counts: defaultdict[Address, set[int | None]] = defaultdict(set)
+        for site in sites:
+            if site.label.kind in ("module", "tap"):
+                self.counts[site.label.names[0].base].add(site.label.names[0].count)
+
+    def __call__(self, site: Site) -> str:
+        name = site.label.names[0]
+        counts = self.counts.get(name.base)
+        if site.label.kind in ("module", "tap"):
+            return shorten(name) if counts == {0} else str(name)
+        return str(name if counts is None else site.label.names[1])  # `relu`, or `:relu`
 
 
 class Layer(NamedTuple):
@@ -172,11 +191,14 @@ class Layer(NamedTuple):
     dtype: Any
 
 
+_WIDTH = 60  # of a column of the table; several arrays that need more are summed up
+
+
 class Layers(tuple[Layer, ...]):
     """A tuple of `Layer` that prints as a table."""
 
     def __str__(self) -> str:
-        rows = [("layer", "shape", "dtype"), *((x.name, str(x.shape), str(x.dtype)) for x in self)]
+        rows = [("layer", "shape", "dtype"), *((x.name, *_columns(x)) for x in self)]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = [
             "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -187,18 +209,28 @@ class Layers(tuple[Layer, ...]):
     __repr__ = __str__
 
 
+def _columns(layer: Layer) -> tuple[str, str]:
+    """The shape and the dtype as text: of many arrays, how many there are and the largest."""
+    shape, dtype = str(layer.shape), str(layer.dtype)
+    if max(len(shape), len(dtype)) <= _WIDTH:
+        return shape, dtype
+    shapes = jax.tree.leaves(layer.shape, is_leaf=_is_shape)
+    largest = max(shapes, key=math.prod)
+    kinds = sorted(set(jax.tree.leaves(layer.dtype)))
+    return f"{len(shapes)} arrays, up to {largest}", ", ".join(kinds)
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(n, int) for n in value)
+
+
 def table(sites: Sequence[Site]) -> Layers:
     """Outputs of modules, taps and named functions, in the order of execution."""
-    rows = []
+    display, rows = Display(sites), []
     for site in sites:
-        if site.label.anchor or site.label.kind in ("primitive", "hidden"):
+        if site.label.anchor or site.label.kind == "primitive" or reach(site) is not None:
             continue
-        if not all(_program.is_open(c) for c in site.inside):
-            continue
-        trees = [shown(site.label.tree, part) for part in _describe(site)]
-        rows.append(Layer(display(site, sites), *trees))
+        shapes, dtypes = [a.shape for a in site.avals], [str(a.dtype) for a in site.avals]
+        trees = [shown(site.label.tree, part) for part in (shapes, dtypes)]
+        rows.append(Layer(display(site), *trees))
     return Layers(rows)
-
-
-def _describe(site: Site) -> tuple[list[Any], list[Any]]:
-    return [a.shape for a in site.avals], [str(a.dtype) for a in site.avals]

@@ -22,9 +22,7 @@ from ._tracing import Traced, aval_of, context, traced
 class Reading:
     """The program of a model in which every value is named, and what was derived from it."""
 
-    def __init__(
-        self, traced: Traced, axes: Mapping[str, Any] | None = None, *, is_kept: bool = False
-    ):
+    def __init__(self, traced: Traced, axes: _program.Axes | None = None, *, is_kept: bool = False):
         self.program = _program.normalise(traced.program, axes)
         self.outputs = traced.outputs
         self.has_closures = _program.closes_over_values(traced.program.jaxpr)
@@ -35,7 +33,7 @@ class Reading:
         self._derived: dict[Hashable, Any] = {}
         self._lock = threading.RLock()
 
-    def compiled(self, jaxpr: Any) -> Callable[..., list[Any]]:
+    def compiled(self, jaxpr: _program.Body) -> Callable[..., list[Any]]:
         """A piece of this program as a function: compiled once, and inlined where it is traced."""
         plain = _program.strip(jaxpr)
         return self.jitted(lambda *args: _program.run(plain, args))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from .._core._types import PyTree
+from ._address import Address, Blocked, is_plain
 from ._containers import Journal, Opaque, replaced
 
 # Made at import: making a user context is not thread-safe, using one is.
@@ -51,17 +51,19 @@ class Label(NamedTuple):
     """What a tap says about the value that passes through it.
 
     A raw label holds what the tracing code knew (`path`, `method`, `anchor`); a final one also
-    holds the addresses, `names`, which the naming pass of `_program` gave it.
+    holds the addresses, `names`, which the naming pass of `_program` gave it. A tap without a label
+    marks a value that is not to be named.
     """
 
-    kind: str  # "module", "tap", "function", "primitive"; "hidden" is not to be named
+    kind: str  # "module", "tap", "function", "primitive"
     path: tuple[str, ...]
     method: str = ""  # ".encode" for a method other than `__call__`
     anchor: str = ""  # ":in" for the input of a module
     tree: Any = None  # the structure of the value
     call: Call | None = None
-    names: tuple[str, ...] = ()
-    blocked: str = ""  # why this value cannot be cut or captured
+    names: tuple[Address, ...] = ()
+    axes: tuple[tuple[int, ...], ...] = ()  # per array: axes of size one that are not the value's
+    blocked: Blocked | None = None  # why this value cannot be cut or captured
 
 
 tap_p = Primitive("attrax_tap")
@@ -79,6 +81,10 @@ def _jvp(primals, tangents, *, label):
 def _batch(values, dims, *, label):
     # A `vmap` inside the model: the captured value has the mapped axis in front, wherever it was.
     front = [v if d is None else jnp.moveaxis(v, d, 0) for v, d in zip(values, dims, strict=True)]
+    if label is not None and label.axes:
+        shifts = [0 if d is None else 1 for d in dims]
+        axes = zip(label.axes, shifts, strict=True)
+        label = label._replace(axes=tuple(tuple(a + by for a in some) for some, by in axes))
     return tap_p.bind(*front, label=label), [None if d is None else 0 for d in dims]
 
 
@@ -243,7 +249,7 @@ def tap(name: str, value: PyTree) -> PyTree:
         >>> attrax.capture(model, jnp.array([1.0, 2.0]), at="hidden")
         Array([1., 4.], dtype=float32)
     """
-    if not name or re.search(r"[#:\[\]]|//|^/|/$", name):
+    if not is_plain(name):
         raise ValueError(
             "a tap's `name` must be words separated by '/', without '#', ':', '[' or ']'; got "
             f"{name!r}."

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from .._core._types import PyTree
 from . import _program
 from ._adapters import as_model
+from ._address import Address, Blocked
 from ._containers import with_leaves
 from ._model import Model, copied, divide
 from ._reading import Reading, cached, fixed_of, key_of, read
@@ -118,7 +119,7 @@ class _Unbatched:
         arrays, static = divide((inner.weights, args, options))
         found = Reading(traced(inner, arrays, static), _batch_axes(two, three))
         leaves = _program.run(found.program.jaxpr, [*found.program.consts, *arrays])
-        shapes = [[v.aval.shape for v in r.program.jaxpr.outvars] for r in (two, three)]
+        shapes = [[a.shape for a in _program.output_avals(r.program.jaxpr)] for r in (two, three)]
         axes = [_batch_axis(a, b) for a, b in zip(*shapes, strict=True)]
         return found.outputs.join(
             [_squeeze(leaf, axis) for leaf, axis in zip(leaves, axes, strict=True)]
@@ -204,7 +205,7 @@ def _without(result: PyTree, axes: PyTree) -> Any:
     return _prefixed(convert, axes, result)
 
 
-def _batch_axis(two: Sequence[int], three: Sequence[int]) -> int | str | None:
+def _batch_axis(two: Sequence[int], three: Sequence[int]) -> int | Blocked | None:
     """The axis of size 2 at batch size 2 and of size 3 at batch size 3."""
     if len(two) == len(three):
         differ = [i for i, (a, b) in enumerate(zip(two, three, strict=True)) if a != b]
@@ -212,32 +213,44 @@ def _batch_axis(two: Sequence[int], three: Sequence[int]) -> int | str | None:
             return None
         if len(differ) == 1 and (two[differ[0]], three[differ[0]]) == _SIZES:
             return differ[0]
-    return f"the batch is not an axis of its own: {tuple(two)} at batch size 2, {tuple(three)} at 3"
+    return Blocked(
+        f"the batch is not an axis of its own: {tuple(two)} at batch size 2, {tuple(three)} at 3"
+    )
 
 
-def _batch_axes(two: Reading, three: Reading) -> dict[str, Any]:
+def _batch_axes(two: Reading, three: Reading) -> _program.Axes:
     shapes = {s.label.names[0]: [a.shape for a in s.avals] for s in three.sites}
-    axes: dict[str, Any] = {}
+    axes: dict[Address, list[_program.BatchAxis] | Blocked] = {}
     for site in two.sites:
         name, here = site.label.names[0], [a.shape for a in site.avals]
         if name not in shapes or len(shapes[name]) != len(here):
-            axes[name] = "the model runs other operations at another batch size"
+            axes[name] = Blocked("the model runs other operations at another batch size")
             continue
-        found = [_batch_axis(a, b) for a, b in zip(here, shapes[name], strict=True)]
-        mixed = next((a for a in found if isinstance(a, str)), None)
-        axes[name] = mixed or [
-            _program.BatchAxis(tuple(1 if i == a else n for i, n in enumerate(shape)), a)
-            for shape, a in zip(here, found, strict=True)
-            if not isinstance(a, str)
-        ]
+        found = [_one_example(a, b) for a, b in zip(here, shapes[name], strict=True)]
+        mixed = next((a for a in found if isinstance(a, Blocked)), None)
+        axes[name] = mixed or [a for a in found if not isinstance(a, Blocked)]
     return axes
 
 
-def _squeeze(leaf: Any, axis: int | str | None) -> Any:
-    if isinstance(axis, str) or axis is None:
+def _one_example(two: Sequence[int], three: Sequence[int]) -> _program.BatchAxis | Blocked:
+    """The shape of an activation at a batch of one, and which of its axes is the batch."""
+    axis = _batch_axis(two, three)
+    if not isinstance(axis, Blocked):
+        return _program.BatchAxis(tuple(1 if i == axis else n for i, n in enumerate(two)), axis)
+    differ = [i for i, (a, b) in enumerate(zip(two, three, strict=False)) if a != b]
+    if len(two) == len(three) and len(differ) == 1 and 3 * two[differ[0]] == 2 * three[differ[0]]:
+        # Heads folded into the batch: of one example these are its heads, and no axis goes.
+        shape = tuple(n // 2 if i == differ[0] else n for i, n in enumerate(two))
+        return _program.BatchAxis(shape, None)
+    return axis
+
+
+def _squeeze(leaf: Any, axis: int | Blocked | None) -> Any:
+    if axis is None:
+        axis = Blocked(f"an output of shape {jnp.shape(leaf)} does not vary with the batch size")
+    if isinstance(axis, Blocked):
         raise ValueError(
-            "`unbatched` takes a model whose outputs have one batch axis each; "
-            + (axis or f"an output of shape {jnp.shape(leaf)} does not vary with the batch size")
-            + ". Where that is as it should be, give `out_axes`."
+            f"`unbatched` takes a model whose outputs have one batch axis each; {axis.reason}. "
+            "Where that is as it should be, give `out_axes`."
         )
     return jnp.squeeze(leaf, axis)

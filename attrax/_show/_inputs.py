@@ -227,9 +227,16 @@ def image_array(name: str, image: ArrayLike) -> Floats:
     if array.min() < -_ROUNDING or array.max() > 1.0 + _ROUNDING:
         raise ValueError(
             f"`{name}` must lie in [0, 1] or be uint8; got values from {array.min():.4g} to "
-            f"{array.max():.4g}. Undo the model's preprocessing before plotting."
+            f"{array.max():.4g}. {_out_of_range(array)}"
         )
     return array.clip(0.0, 1.0)
+
+
+def _out_of_range(array: Floats) -> str:
+    """What may be wrong with a picture whose values lie outside [0, 1]."""
+    if array.ndim == 2 and array.shape[0] > 8 * array.shape[1]:
+        return "A series of a few channels is drawn by `plot.time_series`."
+    return "Undo the model's preprocessing before plotting."
 
 
 def check_same_pixels(attribution: Floats, image: Floats) -> None:

@@ -16,8 +16,11 @@ class Piece(NamedTuple):
     text: str
 
 
-# Control characters by their pictures; line ends and tabs keep their effect behind it.
-_VISIBLE = {i: chr(0x2400 + i) for i in range(32)} | {127: "␡", 10: "↵\n", 13: "␍", 9: "⇥\t"}
+# Control characters by their pictures; those of the second set have none.
+_CONTROL = {i: chr(0x2400 + i) for i in range(32)} | {127: "␡"}
+_CONTROL |= dict.fromkeys(range(128, 160), "�")
+# In a text, line ends and tabs keep their effect behind their picture.
+_VISIBLE = _CONTROL | {10: "↵\n", 9: "⇥\t"}
 
 
 def pieces(text: Text, spelling: Spelling) -> list[Piece]:
@@ -49,6 +52,11 @@ def token_rows(text: Text) -> Floats:
     return np.atleast_2d(array)
 
 
+def _name(name: object) -> str:
+    """The name of a class on one line, as it can be printed."""
+    return printable(str(name)).translate(_CONTROL)
+
+
 def checked_text(name: str, text: Text) -> Text:
     """`text`, provided that it is one, with classes that can be printed."""
     if not isinstance(text, Text):
@@ -57,7 +65,7 @@ def checked_text(name: str, text: Text) -> Text:
             f"{type(text).__name__}."
         )
     truth, prediction = (
-        None if known is None else printable(str(known)) for known in (text.truth, text.prediction)
+        None if known is None else _name(known) for known in (text.truth, text.prediction)
     )
     return text._replace(truth=truth, prediction=prediction)
 
@@ -84,7 +92,7 @@ def class_names(classes: Sequence[str] | None, n: int) -> list[str]:
     """The names of `n` rows; a single row needs none."""
     if classes is None:
         return [""] if n == 1 else [str(i) for i in range(n)]
-    names = [printable(str(name)) for name in classes]
+    names = [_name(name) for name in classes]
     if isinstance(classes, str) or len(names) != n:
         raise ValueError(
             f"`classes` must name every row of `attribution`; got {classes!r} for {n} rows."

@@ -15,12 +15,16 @@ still being written; so does anything that reads Zarr version 3.
 
 `batches` makes batches of a reader of single examples; one that cannot be read is reported, and the
 rest goes on. `Batch` is for iterables that bring labels or other arrays to be stored beside the
-attributions, or that know themselves what they could not read.
+attributions, or that know themselves which examples they could not read.
 """
 
+from .._core._names import shown
 from ._batches import Batch as Batch
 from ._batches import batches as batches
 from ._explain import explain as explain
-from ._store import Results as Results
-from ._store import Stored as Stored
-from ._store import open as open
+from ._results import Results as Results
+from ._results import Stored as Stored
+from ._results import open as open
+
+__dir__ = shown(__name__)
+del shown

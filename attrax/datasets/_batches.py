@@ -23,8 +23,8 @@ class Batch:
         inputs: arguments of the method, arrays with a leading axis of examples. A tuple or list is
             taken apart: `method(model, *inputs)`; anything else is one argument.
         beside: numeric arrays with the same leading axis, by name. The method never sees them.
-        unreadable: rows that hold nothing real, each with a reason. They are filled with anything
-            that has the right shape, such as another row.
+        unreadable: placeholder rows for examples that could not be read, each with the reason.
+            They hold anything of the right shape, such as another row.
     """
 
     inputs: PyTree
@@ -39,8 +39,8 @@ def batches(
 
     Example i is `items[i]`; of a tuple or a dict of readers it is the tuple or dict of their
     entries. An array is a reader of its rows. An example is unreadable when reading it raises, or
-    when it has not the structure, shapes and dtypes of the first one that can be read: `explain`
-    reports it with its index and goes on.
+    when its structure, shapes or dtypes differ from those of the first one that can be read:
+    `explain` reports it with its index and goes on.
 
     Args:
         items: anything with `len` and `[i]` that gives pytrees of arrays; or a tuple or dict of

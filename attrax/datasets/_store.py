@@ -7,9 +7,7 @@ store/_batches/<n>.json  batch n is finished: hashes of its examples, why some a
 store/_batches/end.json  the number of batches, once it is known
 """
 
-import dataclasses
 import json
-import operator
 import os
 import re
 import shutil
@@ -43,127 +41,6 @@ class Kind(NamedTuple):
     dtype: np.dtype
 
 
-@dataclasses.dataclass(frozen=True)
-class Stored:
-    """An array on disk: indexing reads what is asked for, and nothing else, as NumPy.
-
-    Attributes:
-        tensorstore: the `tensorstore.TensorStore` behind it, for reading in the background.
-    """
-
-    tensorstore: Any
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape, the number of examples first."""
-        return tuple(self.tensorstore.shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The dtype."""
-        return self.tensorstore.dtype.numpy_dtype
-
-    def __len__(self) -> int:
-        """The number of examples so far."""
-        return self.shape[0]
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        """The rows that the first index asks for are read; the others are NumPy's, behind it."""
-        first, *others = index if isinstance(index, tuple) else (index,)
-        if first is Ellipsis:
-            return np.asarray(self.tensorstore.read().result())[(..., *others)]
-        rows, among_rows = self._rows(first)
-        read = np.asarray(self.tensorstore[rows].read().result())
-        return read[(*among_rows, *others)]
-
-    def _rows(self, index: Any) -> tuple[Any, tuple[Any, ...]]:
-        """`index` as TensorStore counts, from the front, and what it leaves of the first axis."""
-        n = len(self)
-        if isinstance(index, slice):
-            start, stop, step = index.indices(n)
-            numbers = range(start, stop, step)
-            return (np.asarray(numbers) if step != 1 else slice(start, max(start, stop))), (
-                slice(None),
-            )
-        if np.ndim(index) == 0 and not isinstance(index, bool | np.bool):
-            return range(n)[operator.index(index)], ()
-        chosen = np.arange(n)[index]
-        return chosen.ravel(), (np.arange(chosen.size).reshape(chosen.shape),)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """All of it."""
-        return np.array(self[...], dtype=dtype, copy=copy)
-
-
-@dataclasses.dataclass(frozen=True)
-class Results:
-    """A store, read lazily: `results["value"]` is an array of it, `results["value"][3]` is read.
-
-    Attributes:
-        path: where it is.
-        arrays: a `Stored` for each array of the results and each one stored beside them, by name,
-            with a leading axis of examples.
-        status: an array of a number for each example: 0 unfinished, 1 explained, 2 explained with
-            a result that is not finite, 3 unreadable. It is written after the results, so that
-            those are there where it is not 0. Where it is 3, floating results are NaN and others 0.
-        metadata: what the call was given.
-        complete: whether every batch is finished.
-    """
-
-    path: Path
-    arrays: dict[str, Stored]
-    status: Stored
-    metadata: dict[str, Any]
-    complete: bool
-
-    def __getitem__(self, name: str) -> Stored:
-        """The array of that name; nothing of it is read yet."""
-        if name not in self.arrays:
-            raise KeyError(f"{name!r} is not among the results, {', '.join(sorted(self.arrays))}.")
-        return self.arrays[name]
-
-    def __len__(self) -> int:
-        """The number of examples so far."""
-        return len(self.status)
-
-    @property
-    def not_finite(self) -> list[int]:
-        """Indices of examples with a NaN or an infinity in a result."""
-        return np.flatnonzero(self.status[:] == NOT_FINITE).tolist()
-
-    @property
-    def unreadable(self) -> dict[int, str]:
-        """Indices of examples in finished batches that could not be read, with the reasons."""
-        indices = np.flatnonzero(self.status[:] == UNREADABLE)
-        size = self.status.tensorstore.chunk_layout.read_chunk.shape[0]
-        batches = set((indices // size).tolist())
-        reasons = {}
-        for number in sorted(batches & _finished(self.path)):
-            reasons |= _read(_marker(self.path, number))["unreadable"]
-        return {int(index): reason for index, reason in reasons.items()}
-
-
-def open(path: str | Path) -> Results:
-    """The results in a store, also while it is being written: what is finished then.
-
-    Args:
-        path: of the store.
-
-    Returns:
-        `Results`: arrays that are read when they are asked for.
-
-    Raises:
-        ValueError: when there is no store of `explain` at `path`.
-    """
-    path = Path(path)
-    attributes = _attributes(path)
-    names = [*attributes["attrax"]["arrays"], STATUS]
-    arrays = {name: Stored(_array(path / name)) for name in names}
-    end = _marker(path, "end")
-    complete = end.exists() and len(_finished(path)) == _read(end)["batches"]
-    return Results(path, arrays, arrays.pop(STATUS), attributes["metadata"], complete)
-
-
 class Store:
     """A store that is being written.
 
@@ -189,13 +66,13 @@ class Store:
         here = {"attrax": {**record, "arrays": arrays}, "metadata": _as_json(metadata)}
         if not path.exists():
             _create(path, here, {**kinds, STATUS: Kind((), np.dtype("uint8"))}, size, process)
-        there = _attributes(path)
+        there = attributes_of(path)
         _refuse_another(path, _flat(there), _flat(here))
         self.path = path
-        self._arrays = {name: _array(path / name) for name in (*kinds, STATUS)}
-        self.finished = _finished(path)
-        end = _marker(path, "end")
-        self._count = _read(end)["batches"] if end.exists() else None
+        self._arrays = {name: array_at(path / name) for name in (*kinds, STATUS)}
+        self.finished = finished_in(path)
+        end = marker_at(path, "end")
+        self._count = read_json(end)["batches"] if end.exists() else None
 
     def expect(self, count: int | None, number: int = 0) -> None:
         """Raise when this cannot be the data of the store: `count` batches, or batch `number`."""
@@ -221,7 +98,7 @@ class Store:
         Raises:
             ValueError: when the batch holds other examples than the one that was explained.
         """
-        there = _read(_marker(self.path, rows.number))["examples"]
+        there = read_json(marker_at(self.path, rows.number))["examples"]
         if len(there) != rows.examples:
             raise ValueError(
                 f"`store` must hold the same data; batch {rows.number} has {len(there)} examples "
@@ -238,7 +115,7 @@ class Store:
 
     def has_unreadable(self, number: int) -> bool:
         """Whether a finished batch has examples that could not be read."""
-        return bool(_read(_marker(self.path, number))["unreadable"])
+        return bool(read_json(marker_at(self.path, number))["unreadable"])
 
     def write(self, first: int, values: Mapping[str, np.ndarray]) -> list[Any]:
         """Begin to write the examples from `first` on; futures that are done when it is on disk."""
@@ -255,7 +132,7 @@ class Store:
             most = [length, *[None] * (array.ndim - 1)]
             return array.resize(exclusive_max=most, expand_only=True).result()
         except ValueError:
-            array = _array(self.path / name)
+            array = array_at(self.path / name)
             if array.shape[0] < length:
                 raise
             return array  # another process has made it longer meanwhile
@@ -275,13 +152,13 @@ class Store:
             "examples": rows.fingerprints,
             "unreadable": {str(index): reason for index, reason in rows.unreadable.items()},
         }
-        _put_in_place(_marker(self.path, rows.number), marker)
+        _put_in_place(marker_at(self.path, rows.number), marker)
         self.finished.add(rows.number)
 
     def end(self, count: int) -> None:
         """Say how many batches there are."""
         if self._count is None:
-            _put_in_place(_marker(self.path, "end"), {"batches": count})
+            _put_in_place(marker_at(self.path, "end"), {"batches": count})
 
 
 def check_names(names: list[str]) -> None:
@@ -370,9 +247,9 @@ def _flat(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {**attributes["attrax"], "metadata": attributes["metadata"]}
 
 
-def _attributes(path: Path) -> dict[str, Any]:
+def attributes_of(path: Path) -> dict[str, Any]:
     group = path / "zarr.json"
-    attributes = _read(group).get("attributes", {}) if group.exists() else {}
+    attributes = read_json(group).get("attributes", {}) if group.exists() else {}
     if "attrax" not in attributes:
         raise ValueError(
             f"`store` must be a store that `attrax.datasets.explain` made; {str(path)!r} is "
@@ -385,20 +262,20 @@ def _spec(path: Path) -> dict[str, Any]:
     return {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path.absolute())}}
 
 
-def _array(path: Path) -> Any:
+def array_at(path: Path) -> Any:
     return tensorstore.open(_spec(path), open=True).result()
 
 
-def _marker(path: Path, number: int | str) -> Path:
+def marker_at(path: Path, number: int | str) -> Path:
     return path / _MARKERS / f"{number}.json"
 
 
-def _finished(path: Path) -> set[int]:
+def finished_in(path: Path) -> set[int]:
     stems = (file.stem for file in (path / _MARKERS).glob("*.json"))
     return {int(stem) for stem in stems if stem.isdigit()}
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 

@@ -34,13 +34,13 @@ def activation_grid(
     names: Sequence[str] | None = None,
     caption: Caption = PLAIN,
 ) -> Page:
-    """The picture redrawn, a tile a position; point at one to see it large, with its channels.
+    """The picture redrawn with a tile at each position; point at one to enlarge it.
 
     `tiles[i, j]` shows the direction `activation[i, j]`; its strength is `|activation[i, j]|`
 
-    Point at the grid or at the picture. Beside the tile stand its strength, as a share of the
-    largest one, and the `k` strongest channels, as in `semantic_dictionary`. A switch draws every
-    tile as large as its position is strong. It begins at the strongest position.
+    Point at the grid or at the picture. Beside the tile are its strength, as a share of the largest
+    one, and the `k` strongest channels, as in `semantic_dictionary`. A switch scales every tile by
+    the strength of its position. The page opens at the strongest position.
 
         z = attrax.capture(model, x, at="block5")
         draw = visualise.sprite("block5", prepare=prepare, objective=visualise.cosine_direction)
@@ -50,10 +50,11 @@ def activation_grid(
     Args:
         activation: `(h, w, N)`; the grid of `h` by `w` positions covers the image.
         image: `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
-        tiles: a picture a position, `(h, w, th, tw, 3)`, or with 1 channel; in [0, 1] or uint8.
+        tiles: a picture for each position, `(h, w, th, tw, 3)`, or with 1 channel; in [0, 1] or
+            uint8.
         sprites: what each channel looks for: `(N, h, w, 3)`, or a mapping from channel to picture.
         k: how many channels are shown.
-        names: of the channels; the word of the caption and their numbers where not given.
+        names: of the channels; the word of the caption and their numbers if not given.
         caption: what is written on the page; its word says what the last axis is made of.
 
     Returns:

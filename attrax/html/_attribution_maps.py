@@ -18,19 +18,19 @@ def attribution_maps(
     classes: tuple[str, str] = ("for the class", "against it"),
     caption: Caption = PLAIN,
 ) -> Page:
-    """The picture once a method or class, under its attribution; point at one to read all of them.
+    """The picture under the attribution of each method or class; point at one to read all.
 
     `m[p] = sum_c a[p, c]`; blue where `m > 0`, red where `m < 0`, as strong as `min(|m| / s, 1)`
 
-    The scale `s` of a map is its own `percentile` of `|m|`, and stands below it with the sum of all
-    positions. It begins at the largest `|m|` of the first map.
+    The scale `s` of a map is its own `percentile` of `|m|`; it is written below the map, with the
+    sum over all positions. The page opens at the largest `|m|` of the first map.
 
     Args:
         attributions: title to `(h, w, C)` or `(h, w)`, all of one height and width; the grid of `h`
             by `w` positions covers the image.
         image: `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
         percentile: where the colours end; 100 clips nothing.
-        classes: what blue (positive) and what red (negative) speaks for.
+        classes: what blue (positive) and red (negative) stand for.
         caption: what is written on the page.
 
     Returns:

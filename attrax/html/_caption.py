@@ -11,7 +11,7 @@ class Caption:
         title: of the page; each page has one of its own where this is empty.
         alt: what the picture shows, for those who do not see it.
         credit: whose picture it is, written below it.
-        layer: the name of the layer.
+        layer: the name of the layer; `spatial_attribution`, which has two, takes `layers`.
         units: what the numbers are measured in, such as "logit".
         word: what the numbers belong to: "channel", "direction", "group", "class"; each page has a
             word of its own where this is empty.

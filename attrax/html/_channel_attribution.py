@@ -33,19 +33,19 @@ def channel_attribution(
 
     `v_(1) >= ... >= v_(N)`: all as one distribution; `v_(1..k)` and `v_(N-k+1..N)` as sprites
 
-    All columns have one scale, the largest absolute value in them: lengths can be compared. Where
-    `2k` is at least the number of channels each is shown once. Point at a distribution, or move on
-    it with the arrow keys, to read every channel; a channel is marked wherever it is shown.
+    All columns share one scale, the largest absolute value in them, so lengths can be compared. If
+    `2k` is at least the number of channels, each is shown once. Point at a distribution, or move
+    along it with the arrow keys, to read every channel; a channel is marked wherever it appears.
 
     Args:
         attributions: title to `(N,)` values, one a channel, as `attrax.channels` gives them; such
             as `{"Linear": ..., "Path integrated": ..., "Stochastic path": ...}`.
         image: what is explained, `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
         sprites: what each channel looks for: `(N, h, w, 3)`, or a mapping from channel to picture.
-        k: channels a side.
-        classes: what blue (positive) and what red (negative) speaks for, such as
+        k: how many channels on each side.
+        classes: what blue (positive) and red (negative) stand for, such as
             `("for castle", "for tram")`.
-        names: of the channels; the word of the caption and their numbers where not given.
+        names: of the channels; the word of the caption and their numbers if not given.
         caption: what is written on the page; its word says what values belong to.
 
     Returns:

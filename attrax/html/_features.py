@@ -19,19 +19,19 @@ def features(
     units: str = "",
     title: str = "Which features speak for it",
 ) -> Page:
-    """The features of one example with their attributions, a column a class or method.
+    """The features of one example with their attributions, one column per class or method.
 
     `rows = argsort(-max over columns |a|)[:k]`, and below them the sum of all others
 
-    All bars have one scale, the largest absolute value in them, and the numbers of a column add up
-    to its sum. Equal magnitudes keep the order of the features.
+    All bars share one scale, the largest absolute value in them, and the numbers in a column add up
+    to its sum. Features of equal magnitude keep their order.
 
     Args:
         attributions: title to `(N,)` values, one a feature.
-        x: the example: `(N,)` numbers or texts, written behind the names.
-        names: of the features; their numbers where not given.
-        k: rows, before that of the others.
-        classes: what blue (positive) and what red (negative) means.
+        x: the example: `(N,)` numbers or texts, written after the names.
+        names: of the features; their numbers if not given.
+        k: how many features have a row of their own.
+        classes: what blue (positive) and red (negative) mean.
         units: what attributions are measured in, such as "logit".
         title: of the page.
 

@@ -1,4 +1,4 @@
-"""An index of pages: a card a picture, with links to the pages that explain it."""
+"""An index of pages: a card for each picture, with links to the pages that explain it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,11 +35,11 @@ class Item:
 def gallery(items: Sequence[Item], *, title: str = "Gallery", text: str = "") -> Page:
     """Pictures with links to their pages, which lie in files beside this one.
 
-    Pictures are shrunk to 320 pixels. Links are names of files, and quoted here: "relu6#0.html" is
-    found.
+    Pictures are reduced to 320 pixels. Links are file names, and are quoted here, so that
+    "relu6#0.html" works.
 
     Args:
-        items: a picture each.
+        items: one for each picture.
         title: of the page.
         text: below the title.
 
@@ -48,8 +48,8 @@ def gallery(items: Sequence[Item], *, title: str = "Gallery", text: str = "") ->
 
     Raises:
         ImportError: when Jinja2 is not installed.
-        ValueError: when there are no items, an image is outside [0, 1], or a link leads elsewhere
-            than to a file below the folder of this page.
+        ValueError: when there are no items, an image is outside [0, 1], or a link does not lead to
+            a file below the folder of this page.
 
     Example:
         >>> import numpy as np

@@ -41,14 +41,15 @@ def neuron_groups(
     names: Sequence[str] | None = None,
     caption: Caption = PLAIN,
 ) -> Page:
-    """The picture in the colours of its groups, and each group with its sprite and its attribution.
+    """The picture in the colours of its groups, with the sprite and attribution of each group.
 
     `colour[p] = sum_k positions[k, p] colour_k / sum_k positions[k, p]`, as opaque as the strongest
     group at p; opacity ends at the 99th percentile of `positions`
 
-    Point at a group to see it alone, at a position to see how strong every group is there. The
+    Point at a group to see it alone, or at a position to see how strong each group is there. The
     share of a group is its part of the sum of `positions`. What the groups add to a score need not
-    add up to its change: negative activations belong to none, and groups only approximate the rest.
+    add up to its change: negative activations belong to no group, and groups only approximate the
+    rest.
 
         groups = attrax.visualise.neuron_groups(z, 6, key=key)  # needs scikit-learn
         effect = np.einsum("khw,kc,hwc->k", *groups, gradient)  # of the score at z
@@ -59,7 +60,7 @@ def neuron_groups(
         image: `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
         sprites: what each group looks for: `(n, h, w, 3)`, or a mapping from group to picture.
         attributions: class to `(n,)`, what each group adds to the score of that class.
-        names: of the groups; their numbers where not given.
+        names: of the groups; their numbers if not given.
         caption: what is written on the page.
 
     Returns:

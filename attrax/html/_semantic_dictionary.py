@@ -19,24 +19,24 @@ def semantic_dictionary(
     names: Sequence[str] | None = None,
     caption: Caption = PLAIN,
 ) -> Page:
-    """The picture; point at a position, and the `k` strongest channels there are shown as sprites.
+    """The picture; point at a position to see the `k` strongest channels there as sprites.
 
     `top_k over n of activation[row, column, n]`, bars as long as `|activation| / limit`
 
-    `limit` is the largest absolute value that is shown at any position: bars can be compared
-    between positions. It begins at the largest activation of all. Of equal values the lower channel
-    comes first.
+    `limit` is the largest absolute value shown at any position, so bars can be compared between
+    positions. The page opens at the largest activation. Among equal values the lower channel comes
+    first.
 
-    Channels are one basis of many. Directions: give `activation @ directions.T`, and `sprites` of
-    the directions. Groups of neurons: `numpy.moveaxis(groups.positions, 0, -1)`, and a picture a
-    group.
+    Channels are one basis among many. For directions, give `activation @ directions.T` and sprites
+    of the directions; for groups of neurons, `numpy.moveaxis(groups.positions, 0, -1)` and a sprite
+    for each group.
 
     Args:
         activation: `(h, w, N)`; the grid of `h` by `w` positions covers the image.
         image: `(H, W, 3)`, `(H, W, 1)` or `(H, W)`, in [0, 1] or uint8.
         sprites: what each channel looks for: `(N, h, w, 3)`, or a mapping from channel to picture.
         k: how many channels are shown.
-        names: of the channels; the word of the caption and their numbers where not given.
+        names: of the channels; the word of the caption and their numbers if not given.
         caption: what is written on the page; its word says what the last axis is made of.
 
     Returns:

@@ -27,20 +27,20 @@ def spatial_attribution(
     output: str = "output",
     caption: Caption = PLAIN,
 ) -> Page:
-    """The picture once a layer; point at a position of one to see what it draws on in the other.
+    """The picture for each layer; point at a position to see what it draws on in the other.
 
-    `between[i, j, p, q]`: what position `(i, j)` of the later layer draws on at `(p, q)` of the
+    `between[i, j, p, q]` is how much position `(i, j)` of the later layer draws on `(p, q)` of the
     earlier one, `sum_c a[p, c] d||b[i, j]|| / d a[p, c]`. The other way round, a position of the
     earlier layer shows every `(i, j)` that draws on it.
 
-    The output is a layer too: its places are the classes of `outputs`, joined to the later layer.
-    Classes are one basis of many. Groups of neurons, of a layer behind: what the score of each
-    draws on, with its sprite, such as `outputs={"group 0": a, "group 1": b}` and
+    The output is a layer too: its positions are the classes of `outputs`, linked to the later
+    layer. Classes are one basis among many. For groups of neurons of a layer further on, give what
+    the score of each draws on, with its sprite, such as `outputs={"group 0": a, "group 1": b}` and
     `Caption(word="group")`.
 
-    Each map is coloured by its own largest absolute value, which is written below it. It begins
-    with the position of the later layer that the first of `outputs` draws on most, in absolute
-    values; without `outputs` with the position, without `between` with the class that draws most.
+    Each map is coloured by its own largest absolute value, which is written below it. The page
+    opens at the position of the later layer that the first of `outputs` draws on most, in absolute
+    value; without `outputs`, at the position that draws most; without `between`, at that class.
 
     Args:
         between: `(h2, w2, h1, w1)`, from the later layer to the earlier one; None shows `outputs`
@@ -55,7 +55,7 @@ def spatial_attribution(
         caption: what is written on the page; its word says what `outputs` are.
 
     Returns:
-        The page: both layers, the output, or one layer and the output where `between` is not given.
+        The page: both layers and the output, or one layer and the output if `between` is None.
 
     Raises:
         ImportError: when Jinja2 is not installed.

@@ -30,15 +30,15 @@ def tokens(
     units: str = "",
     title: str = "What each word says",
 ) -> Page:
-    """Texts with every token coloured by its attribution, a row for each class.
+    """Texts with every token coloured by its attribution, with a row for each class.
 
     `colour = blue where a > 0, red where a < 0`, as strong as `min(|a| / limit, 1)`
 
-    The scale is clamped: what lies beyond `limit` has the strongest colour, and keeps its number.
-    One scale holds for all texts and rows of the page. Letters are black or white, whichever stands
-    out more: their contrast is at least 4.5 : 1.
+    The scale is clamped: a value beyond `limit` has the strongest colour, and keeps its number. All
+    texts and rows of the page share one scale. Letters are black or white, whichever has more
+    contrast: at least 4.5 : 1.
 
-    The number of a token is shown under the pointer; or tap it, or move with the arrow keys.
+    Point at a token, tap it, or move with the arrow keys to see its number.
 
     Args:
         texts: each a `Text(tokens, attribution, truth, prediction)`.
@@ -111,8 +111,8 @@ def plain_tokens(
 
     `truth->prediction word[attribution] word[attribution] ...`
 
-    A line for each text; with several classes a line for each below it, which begins with the name.
-    What controls a terminal is shown as a symbol.
+    Each text has a line; with several classes, each class has a line below it that begins with its
+    name. Control characters are shown as symbols.
 
     Args:
         texts: each a `Text(tokens, attribution, truth, prediction)`.
@@ -120,7 +120,7 @@ def plain_tokens(
         spelling: as in `tokens`.
 
     Returns:
-        The text, without a line end behind the last line.
+        The text, without a line end after the last line.
 
     Raises:
         TypeError: when `texts` is a single `Text`.

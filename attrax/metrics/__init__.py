@@ -23,6 +23,7 @@ never trained on, and answer for the baseline as much as for the attribution. Co
 several of them, with the baseline chosen beforehand, beside a random ranking.
 """
 
+from .._core._names import shown
 from ._completeness import completeness_gap as completeness_gap
 from ._complexity import complexity as complexity
 from ._complexity import gini as gini
@@ -46,3 +47,6 @@ from ._sanity import leaf_names as leaf_names
 from ._sanity import parameter_randomisation as parameter_randomisation
 from ._sanity import randomised as randomised
 from ._sanity import shuffled as shuffled
+
+__dir__ = shown(__name__)
+del shown

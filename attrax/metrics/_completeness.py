@@ -10,9 +10,9 @@ from .._core._types import Array, PyTree, ScalarFn, wide_dtype
 def completeness_gap(
     fn: ScalarFn, attribution: PyTree, x: PyTree, baseline: PyTree | None = None
 ) -> Array:
-    """What the attribution adds up to beyond the change of the score.
+    r"""What the attribution adds up to beyond the change of the score.
 
-    `sum(attribution) - (fn(x) - fn(b))`
+    $$\sum_i attribution_i - (fn(x) - fn(b))$$
 
     Exactly zero for a complete method without quadrature or rounding error. A gap near zero is
     necessary, not sufficient: errors of single entries cancel in the sum.

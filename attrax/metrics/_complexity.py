@@ -9,9 +9,10 @@ from ._features import ravel
 
 
 def gini(attribution: PyTree) -> Array:
-    """The Gini index of the absolute values: 0 when all are equal, near 1 when one has everything.
+    r"""The Gini index of the absolute values: 0 when all are equal, near 1 when one has everything.
 
-    `1 - 2 sum_k (v[k] / |v|_1) (d - k + 1/2) / d` with `v = sort(|attribution|)`, k = 1, ..., d
+    $$1 - 2 \sum_{k=1}^d \frac{v_k}{\lVert v \rVert_1} \frac{d - k + 1/2}{d}
+    \text{ with } v = sort(|attribution|)$$
 
     It does not change with the scale of the attribution. The largest value is `1 - 1/d`. Zero
     attributions count as equal. At an entry of 0 the derivative is taken as 0.
@@ -40,9 +41,9 @@ def gini(attribution: PyTree) -> Array:
 
 
 def complexity(attribution: PyTree) -> Array:
-    """The entropy of the absolute values: 0 when one has everything, log d when all are equal.
+    r"""The entropy of the absolute values: 0 when one has everything, log d when all are equal.
 
-    `-sum_i p[i] log p[i]` with `p = |attribution| / sum |attribution|`
+    $$-\sum_i p_i \log p_i \text{ with } p = \frac{|attribution|}{\sum_i |attribution_i|}$$
 
     It does not change with the scale of the attribution. `exp` of it is a number of features: k
     equal ones among zeros give k. Zero attributions count as equal. At an entry of 0 the derivative

@@ -24,9 +24,10 @@ def mufidelity(
     num_samples: int,
     batch_size: int = 8,
 ) -> Estimate:
-    """Does a random subset of the features matter as much as the attribution says?
+    r"""Does a random subset of the features matter as much as the attribution says?
 
-    `corr_S(sum_{i in S} attribution[i], fn(x) - fn(x with S from the baseline))`
+    $$corr_S \left( \sum_{i \in S} attribution_i, \; fn(x) - fn(x
+    \text{ with } S \text{ from the baseline}) \right)$$
 
     The Pearson correlation over subsets S of one size, drawn uniformly. 1 for every attribution
     that is complete on a function without interactions. It knows nothing of the scale of the
@@ -86,10 +87,12 @@ def sensitivity_n(
     num_samples: int,
     batch_size: int = 8,
 ) -> Estimate:
-    """Up to how many features at once does the attribution foretell what removing them does?
+    r"""Up to how many features at once does the attribution foretell what removing them does?
 
-    `out[j] = corr_S(sum_{i in S} attribution[i], fn(x) - fn(x with S from the baseline))` over
-    subsets S of `sizes[j]` features
+    $$out_j = corr_S \left( \sum_{i \in S} attribution_i, \;
+    fn(x) - fn(x \text{ with } S \text{ from the baseline}) \right)$$
+
+    over subsets S of `sizes[j]` features
 
     `mufidelity` for one size after the other, with fresh subsets for each. A method is said to
     satisfy sensitivity-n where the two sides are equal; a correlation of 1 also allows a factor and
@@ -151,9 +154,11 @@ def sensitivity_n(
 
 
 def rank_correlation(a: PyTree, b: PyTree) -> Array:
-    """Spearman's correlation of two attributions: do they rank the features alike?
+    r"""Spearman's correlation of two attributions: do they rank the features alike?
 
-    `corr(rank(a), rank(b))`, where equal entries share the mean of their ranks
+    $$corr(rank(a), rank(b))$$
+
+    where equal entries share the mean of their ranks
 
     1 for the same order, -1 for the reverse, near 0 for independent ones. Where either is constant
     it is NaN. It does not see which sign an attribution has: compare absolute values as well, with

@@ -19,9 +19,10 @@ def insertion_curve(
     steps: int,
     batch_size: int = 8,
 ) -> Array:
-    """The score while the features go from the baseline to the example, the best ones first.
+    r"""The score while the features go from the baseline to the example, the best ones first.
 
-    `out[k] = fn(x where rank < k N / steps, b elsewhere)` for k = 0, ..., steps
+    $$out_k = fn(x \text{ where } rank < k N / steps, b \text{ elsewhere})
+    \text{ for } k = 0, \dots, steps$$
 
     `rank` counts the N features from the largest attribution down; of equal ones the first comes
     first. A steep rise, and a large `area`, says that the features ranked first suffice. Exact; but
@@ -67,9 +68,10 @@ def deletion_curve(
     steps: int,
     batch_size: int = 8,
 ) -> Array:
-    """The score while the features go from the example to the baseline, the best ones first.
+    r"""The score while the features go from the example to the baseline, the best ones first.
 
-    `out[k] = fn(b where rank < k N / steps, x elsewhere)` for k = 0, ..., steps
+    $$out_k = fn(b \text{ where } rank < k N / steps, x \text{ elsewhere})
+    \text{ for } k = 0, \dots, steps$$
 
     A steep fall, and a small `area`, says that the features ranked first are needed. Otherwise as
     `insertion_curve`.
@@ -119,9 +121,11 @@ def _curve(
 
 
 def area(curve: Array) -> Array:
-    """The area under a curve over [0, 1] whose points are equally far apart.
+    r"""The area under a curve over [0, 1] whose points are equally far apart.
 
-    `sum_k (c[k] + c[k + 1]) / 2 / (n - 1)`: the trapezoidal rule
+    $$\frac{1}{n - 1} \sum_k \frac{c_k + c_{k+1}}{2}$$
+
+    which is the trapezoidal rule.
 
     Args:
         curve: `(..., n)`, such as `insertion_curve` gives; n at least 2.

@@ -19,9 +19,10 @@ from ._samples import mean_of
 def noisy_linear_imputation(
     x: Array, removed: Array, *, key: Array, sigma: float | Array = 0.01
 ) -> Array:
-    """An image whose removed pixels are the weighted means of their neighbours, with noise.
+    r"""An image whose removed pixels are the weighted means of their neighbours, with noise.
 
-    `y[p] = sum_q w[p, q] y[q] / sum_q w[p, q] + sigma e[p]` for removed p, `y[q] = x[q]` for others
+    $$y_p = \frac{\sum_q w_{p,q} y_q}{\sum_q w_{p,q}} + \sigma e_p \text{ for removed } p,
+    \; y_q = x_q \text{ for others}$$
 
     over the up to eight neighbours q inside the image, with weight 1/6 for those that share an edge
     and 1/12 for those that share a corner. The means hold for all removed pixels at once: a sparse
@@ -76,9 +77,11 @@ def road(
     sigma: float | Array = 0.01,
     batch_size: int = 8,
 ) -> Estimate:
-    """The score when the pixels ranked first are removed and filled in from their neighbours.
+    r"""The score when the pixels ranked first are removed and filled in from their neighbours.
 
-    `out[j] = E fn(y)`, where `y` is the `noisy_linear_imputation` of the fraction `fractions[j]`
+    $$out_j = \mathbb{E} fn(y)$$
+
+    where `y` is the `noisy_linear_imputation` of the fraction `fractions[j]`
     of the pixels
 
     A deletion curve that does not draw a hole: what is put in place of a pixel looks like its

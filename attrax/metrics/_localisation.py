@@ -11,9 +11,9 @@ from ._features import ranks
 
 
 def pointing_game(attribution: Array, region: Array, *, tolerance: float | Array = 0.0) -> Array:
-    """Does the largest attribution lie in the region, or near it?
+    r"""Does the largest attribution lie in the region, or near it?
 
-    `min_{p in region} |p - argmax attribution| <= tolerance`
+    $$\min_{p \in region} |p - argmax(attribution)| \le tolerance$$
 
     1 or 0 for each example; the mean over a data set is the accuracy. Of equal maxima the first
     counts. An empty region is never hit.
@@ -54,9 +54,9 @@ def pointing_game(attribution: Array, region: Array, *, tolerance: float | Array
 
 
 def relevance_mass(attribution: Array, region: Array) -> Array:
-    """How much of the positive attribution lies in the region.
+    r"""How much of the positive attribution lies in the region.
 
-    `sum_{p in region} max(attribution[p], 0) / sum_p max(attribution[p], 0)`
+    $$\frac{\sum_{p \in region} \max(attribution_p, 0)}{\sum_p \max(attribution_p, 0)}$$
 
     Compare it with the share of the positions that the region takes up: what an even map gets.
     Where nothing is positive it is 0.
@@ -88,9 +88,9 @@ def relevance_mass(attribution: Array, region: Array) -> Array:
 
 
 def relevance_rank(attribution: Array, region: Array) -> Array:
-    """How many of the K positions ranked first lie in the region, which has K positions itself.
+    r"""How many of the K positions ranked first lie in the region, which has K positions itself.
 
-    `|{p in region: rank[p] < K}| / K` with `K = |region|`
+    $$\frac{1}{K} \sum_{p \in region} [rank_p < K] \text{ with } K = |region|$$
 
     Of equal attributions the first position comes first. An empty region gives 0.
 

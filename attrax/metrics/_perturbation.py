@@ -31,9 +31,10 @@ def infidelity(
     num_samples: int,
     batch_size: int = 8,
 ) -> Estimate:
-    """How badly the attribution, as a linear model, predicts what a perturbation does.
+    r"""How badly the attribution, as a linear model, predicts what a perturbation does.
 
-    `E[(<x - p, attribution> - (fn(x) - fn(p)))^2]` with `p` from `distribution(x)`
+    $$\mathbb{E} [((x - p) \cdot attribution - (fn(x) - fn(p)))^2]
+    \text{ with } p \sim distribution(x)$$
 
     Zero exactly where the attribution explains every perturbation that has been drawn; for a
     linear `fn` that is its gradient. It is a property of the distribution as much as of the
@@ -97,9 +98,10 @@ def max_sensitivity(
     num_samples: int,
     batch_size: int = 8,
 ) -> Array:
-    """How far the explanation moves when the example hardly does, relative to its size.
+    r"""How far the explanation moves when the example hardly does, relative to its size.
 
-    `max_p |explain(p) - explain(x)| / |explain(x)|` with `p` from `distribution(x)`
+    $$\max_p \frac{\lVert explain(p) - explain(x) \rVert}{\lVert explain(x) \rVert}
+    \text{ with } p \sim distribution(x)$$
 
     The norm is the root of the sum of squares of all entries. What comes back is the largest of
     finitely many samples: a lower bound of the supremum over the whole neighbourhood, which it

@@ -168,9 +168,9 @@ def parameter_randomisation(
     compare: Similarity = rank_correlation,
     batch_size: int = 1,
 ) -> Array:
-    """How like itself the explanation stays while the parameters are replaced, layer by layer.
+    r"""How like itself the explanation stays while the parameters are replaced, layer by layer.
 
-    `out[k] = compare(explain(params), explain(randomised(params, other, k)))`
+    $$out_k = compare(explain(params), explain(randomised(params, other, k)))$$
 
     A method that explains the model falls towards 0; one that stays high draws the example. The
     reverse does not hold: noise falls to 0 as well. Explanations with signs may fall to 0 while
@@ -223,9 +223,9 @@ def label_randomisation(
     compare: Similarity = rank_correlation,
     batch_size: int = 1,
 ) -> Estimate:
-    """How like itself the explanation stays when the model is trained on permuted labels.
+    r"""How like itself the explanation stays when the model is trained on permuted labels.
 
-    `E compare(explain(fit(labels)), explain(fit(permuted labels)))`
+    $$\mathbb{E} \; compare(explain(fit(labels)), explain(fit(\text{permuted labels})))$$
 
     A method that explains what the model has learned falls towards 0. It trains `1 + num_samples`
     models, so `fit` should be small. Where the models are trained elsewhere, pass both sets of

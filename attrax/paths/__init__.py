@@ -7,8 +7,12 @@ Points are computed in float32 or wider and cast to the dtypes of `x` afterwards
 digits, too few to tell neighbouring nodes apart.
 """
 
+from .._core._names import shown
 from ._blur import blur as blur
 from ._lines import interpolate as interpolate
 from ._lines import polyline as polyline
 from ._lines import straight as straight
 from ._tokenwise import tokenwise as tokenwise
+
+__dir__ = shown(__name__)
+del shown

@@ -13,9 +13,9 @@ from .._core._types import Array, Curve, Path, PyTree, cast_like, widen
 
 
 def blur(max_sigma: float | Array, *, axes: Sequence[int] = (0, 1)) -> Path:
-    """The path from x blurred with `max_sigma` to x itself.
+    r"""The path from x blurred with `max_sigma` to x itself.
 
-    `c(t) = exp(sigma^2 L / 2) x` with `sigma = max_sigma (1 - t)`
+    $$c(t) = \exp(\sigma^2 L / 2) \, x \text{ with } \sigma = \sigma_{max} (1 - t)$$
 
     L is the second difference along `axes`, and nothing flows over the border: heat that spreads
     between neighbours. Away from the border that is a convolution with the Gaussian of a grid, of

@@ -17,7 +17,11 @@ from .._core._types import (
 
 
 def straight(x: PyTree, baseline: PyTree | None = None) -> Curve:
-    """The straight line `baseline + t (x - baseline)`; a baseline of None is zeros.
+    r"""The straight line from a baseline to x; a baseline of None is zeros.
+
+    $$c(t) = baseline + t (x - baseline)$$
+
+    It is exactly the baseline at t = 0 and exactly `x` at t = 1, however large the baseline.
 
     Args:
         x: any pytree of floating arrays.
@@ -35,14 +39,22 @@ def straight(x: PyTree, baseline: PyTree | None = None) -> Curve:
         [1.0, 2.0]
     """
     x = _checks.floating(x)
-    start = widen(_checks.baseline_like(baseline, x))
-    span = jax.tree.map(jnp.subtract, widen(x), start)
+    start, end = widen(_checks.baseline_like(baseline, x)), widen(x)
 
     def curve(t: Array) -> PyTree:
-        line = jax.tree.map(lambda b, d: b + jnp.asarray(t, d.dtype) * d, start, span)
+        line = jax.tree.map(lambda b, x: between(b, x, jnp.asarray(t, x.dtype)), start, end)
         return cast_like(line, x)
 
     return curve
+
+
+def between(start: Array, end: Array, share: Array) -> Array:
+    """`start + share (end - start)`, exactly `start` and `end` at the shares 0 and 1.
+
+    Counted from the nearer end: beside a huge start the difference has no digits left for the end.
+    """
+    span = end - start
+    return jnp.where(share < 0.5, start + share * span, end - (1 - share) * span)
 
 
 def polyline(*waypoints: PyTree) -> Any:
@@ -86,8 +98,9 @@ def _walk(t: Array, start: Array, *stops: Array) -> Array:
     place, here = start, start
     for i, stop in enumerate(stops):
         done = time >= i + 1 if i + 1 < len(stops) else False
-        share = jnp.where(time < i, 0, jnp.where(done, 1, time - i))
-        place, here = place + share * (stop - here), stop
+        share = jnp.where(done, 1, time - i)
+        piece = between(here, stop, share)
+        place, here = (jnp.where(time < i, place, piece) if i else piece), stop
     return place
 
 

@@ -9,12 +9,13 @@ from jax.core import Tracer
 
 from .._core import _checks
 from .._core._types import Array, Curve, Path, PyTree, cast_like, widen
+from ._lines import between
 
 
 def tokenwise(order: Any) -> Path:
-    """The path on which one token after another moves from the baseline to x.
+    r"""The path on which one token after another moves from the baseline to x.
 
-    `c(t)[order[k]] = b + (x - b) clip(n t - k, 0, 1)` for k = 0, ..., n - 1
+    $$c(t)_{order(k)} = b + (x - b) \, clip(n t - k, 0, 1) \text{ for } k = 0, \dots, n - 1$$
 
     In each of n equal parts of the time one token moves along a straight line, and the others stand
     still. The attribution of a token adds up to what its arrival changes, `fn(those before and
@@ -57,13 +58,11 @@ def tokenwise(order: Any) -> Path:
                     f"`order` must name every token on the leading axis of `x`; got {n} tokens "
                     f"against shape {leaf.shape}."
                 )
-        start = widen(_checks.baseline_like(baseline, x))
-        span = jax.tree.map(jnp.subtract, widen(x), start)
+        start, end = widen(_checks.baseline_like(baseline, x)), widen(x)
 
         def curve(t: Array) -> PyTree:
-            return cast_like(
-                jax.tree.map(lambda b, d: b + _arrived(t, turns, d) * d, start, span), x
-            )
+            line = jax.tree.map(lambda b, x: between(b, x, _arrived(t, turns, x)), start, end)
+            return cast_like(line, x)
 
         return curve
 

@@ -13,6 +13,7 @@ Inputs are NumPy or JAX arrays of one example, channels last. Colours mean the s
 blue is positive, red is negative, white is zero, and a dark-to-bright map shows magnitudes.
 """
 
+from .._core._names import shown
 from .._show._arrays import mask_array as mask_array
 from .._show._arrays import saliency_array as saliency_array
 from ._channel_bars import channel_comparison as channel_comparison
@@ -32,3 +33,6 @@ from ._panels import interpolation_strip as interpolation_strip
 from ._panels import saliency as saliency
 from ._time_series import time_series as time_series
 from ._tokens import tokens as tokens
+
+__dir__ = shown(__name__)
+del shown

@@ -47,11 +47,11 @@ def channel_distribution(
     Args:
         channel_attribution: `(C,)`, one value a channel, as `attrax.channels` gives them.
         limit: the vertical axis runs from `-limit` to `limit`, so that several pictures can be
-            compared; from the data where not given.
-        classes: names of the class that blue (positive) and that red (negative) speaks for.
+            compared; taken from the data if not given.
+        classes: names of the classes that blue (positive) and red (negative) stand for.
         units: what attributions are measured in, such as "logit".
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes.
@@ -103,23 +103,23 @@ def channel_ranking(
 
     `rows = argsort(-v)[:k], ..., argsort(-v)[-k:]`: values descend from top to bottom.
 
-    Equal values keep the order of their channels. Where `2k` is at least the number of channels,
-    each is drawn once and nothing is left out. Values are written with three significant digits.
+    Channels of equal value keep their order. If `2k` is at least the number of channels, each is
+    drawn once and none is left out. Values are written with three significant digits.
 
     Args:
         channel_attribution: `(C,)`, one value a channel, as `attrax.channels` gives them.
-        k: channels a side.
+        k: how many channels on each side.
         limit: the horizontal axis is scaled to this value, so that several pictures can be
-            compared; to the largest drawn value where not given.
-        classes: names of the class that blue (positive) and that red (negative) speaks for.
-        sprites: a picture a channel, drawn beside its bar: `(C, h, w, 3)`, or a mapping from
-            channel to `(h, w, 3)` that holds what there is; in [0, 1] or uint8.
+            compared; to the largest value drawn if not given.
+        classes: names of the classes that blue (positive) and red (negative) stand for.
+        sprites: pictures of the channels, drawn beside their bars: `(C, h, w, 3)`, or a mapping
+            from channel to `(h, w, 3)` for those that have one; in [0, 1] or uint8.
         units: what attributions are measured in, such as "logit".
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
-        The axes; the ones of the pictures are its `child_axes`.
+        The axes; those of the sprites are its `child_axes`.
 
     Raises:
         ValueError: on shapes that do not fit, values that are not finite, options out of range.
@@ -167,14 +167,14 @@ def channel_comparison(
 ) -> Figure:
     """Draws several channel attributions of one layer side by side, on one scale.
 
-    A column each: `channel_distribution` above `channel_ranking`, with
+    Each has a column: `channel_distribution` above `channel_ranking`, with
     `limit = max |v|` over all of them, so that lengths can be compared across columns.
 
     Args:
         channel_attributions: title to `(C,)` values, such as `{"Linear": ..., "Path integrated":
             ..., "Stochastic path": ...}`.
-        k: channels a side.
-        classes: names of the class that blue (positive) and that red (negative) speaks for.
+        k: how many channels on each side.
+        classes: names of the classes that blue (positive) and red (negative) stand for.
         sprites: as in `channel_ranking`.
         units: what attributions are measured in, such as "logit".
 

@@ -15,10 +15,10 @@ from ._canvas import NAMED, as_written, new_axes, note
 
 
 class Convergence(NamedTuple):
-    """What is known of an attribution after some numbers of evaluations.
+    """What is known about an attribution after each number of evaluations.
 
     All but the first are `(L,)`, not negative, and relative to the size of the attribution,
-    `sum |A|`; at least one of them is given.
+    `sum |A|`. At least one of them must be given.
 
     Attributes:
         evaluations: `(L,)`, ascending: nodes of a rule, or `evaluations` of `attrax.Certified`.
@@ -54,18 +54,18 @@ def convergence(
 
     `y = sum |A_n - A'| / sum |A'|` and the estimates of it, over n, both on logarithmic axes
 
-    A colour a run, which is a rule or an example; seven are told apart. Solid is the error, dashed
-    its estimate, dotted the completeness gap. An estimate is good where it runs above the error and
-    close to it. The gap runs below: errors of opposite sign cancel in it. A rule of order p is a
+    Each run, a rule or an example, has a colour; seven can be told apart. The error is solid, its
+    estimate dashed, the completeness gap dotted. A good estimate runs above the error and close to
+    it. The gap runs below, because errors of opposite sign cancel in it. A rule of order p is a
     straight line of slope -p.
 
-    On logarithmic axes there is no zero: what is exactly zero is a triangle at the lower edge.
+    Logarithmic axes have no zero: a value that is exactly zero is a triangle at the lower edge.
 
     Args:
         runs: name to a `Convergence(evaluations, error, estimate, gap)`.
-        tolerance: what the error should be below: a grey line.
+        tolerance: the bound that the error should stay below, drawn as a grey line.
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes.
@@ -101,18 +101,7 @@ def convergence(
         ax.set_ylim(0.0, 1.0)
         note(ax, "all zero")
     if tolerance is not None:
-        ax.axhline(tolerance, color="0.6", linewidth=1.0, zorder=0)
-        ax.annotate(
-            f"tolerance {tolerance:.3g}",
-            (1.0, tolerance),
-            xycoords=ax.get_yaxis_transform(),
-            xytext=(0, -3),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            fontsize="small",
-            color="0.4",
-        )
+        _draw_tolerance(ax, tolerance)
     places = np.unique(np.concatenate([table["evaluations"] for table in tables.values()]))
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.xaxis.set_minor_formatter(NullFormatter())
@@ -123,15 +112,34 @@ def convergence(
     ax.grid(color="0.9", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    handles = [Line2D([], [], color=c, label=name) for name, c in zip(tables, cycle(NAMED))]
+    as_written(ax.legend(handles=_handles(tables), fontsize="small", loc="lower left"))
+    return ax
+
+
+def _handles(tables: Mapping[str, Mapping[str, Floats]]) -> list[Line2D]:
+    """A colour for each run, and a dash for each kind of line that there is."""
+    runs = [Line2D([], [], color=c, label=name) for name, c in zip(tables, cycle(NAMED))]
     present = {kind for table in tables.values() for kind in table}
-    handles += [
+    return runs + [
         Line2D([], [], color="0.3", linestyle=dash, marker=marker, markersize=4, label=label)
         for kind, (label, dash, marker) in _KINDS.items()
         if kind in present
     ]
-    as_written(ax.legend(handles=handles, fontsize="small", loc="lower left"))
-    return ax
+
+
+def _draw_tolerance(ax: Axes, tolerance: float) -> None:
+    ax.axhline(tolerance, color="0.6", linewidth=1.0, zorder=0)
+    ax.annotate(
+        f"tolerance {tolerance:.3g}",
+        (1.0, tolerance),
+        xycoords=ax.get_yaxis_transform(),
+        xytext=(0, -3),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize="small",
+        color="0.4",
+    )
 
 
 def _draw(ax: Axes, places: Floats, values: Floats, colour: str, kind: str) -> None:

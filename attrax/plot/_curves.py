@@ -21,15 +21,15 @@ def curves(
     title: str = "Score along the ranking",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws the mean curve of each method, and how far it is known.
+    """Draws the mean curve of each method, with a confidence band.
 
     `line = mean_n c[n, k]` over the share `k / (points - 1)`, `band = line ± 1.96 s / sqrt(n)`,
     s the standard deviation over the n examples
 
-    The band is the 95 % confidence interval of the mean, at each point by itself; a single example
-    has none. The legend has the area under the curve, as `attrax.metrics.area` gives it, with its
-    standard error. Methods on the same examples share what is hard in these: bands that overlap do
-    not say that the methods do not differ; compare areas example by example for that.
+    The band is the 95 % confidence interval of the mean at each point; a single example has none.
+    The legend gives the area under the curve, as `attrax.metrics.area` does, with its standard
+    error. Methods run on the same examples share what is hard about them, so bands that overlap do
+    not mean that the methods are equal: compare the areas example by example.
 
     Args:
         methods: name to curves, `(n, points)`, or `(points,)` for one example, such as
@@ -39,7 +39,7 @@ def curves(
         units: what it is measured in.
         features: what the horizontal axis counts, such as "pixels inserted".
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes.
@@ -57,7 +57,7 @@ def curves(
     tables = {name: _table(name, values) for name, values in given.items()}
     ax = new_axes(6.4, 4.0) if ax is None else ax
     handles, _ = ax.get_legend_handles_labels()
-    # Dashes go round in fours and colours in sevens: 28 lines are told apart.
+    # Dashes go round in fours and colours in sevens: 28 lines can be told apart.
     for (name, table), colour, dash in zip(tables.items(), cycle(NAMED), cycle(DASHES)):
         places, mean = np.linspace(0.0, 1.0, table.shape[1]), table.mean(axis=0)
         areas = np.asarray(np.trapezoid(table, dx=1 / (table.shape[1] - 1)))

@@ -43,21 +43,21 @@ def features(
 
     `rows = argsort(-|a|)[:k]`, and below them the sum of all others, in a fainter colour
 
-    So the numbers add up to the whole attribution. Equal magnitudes keep the order of the features.
-    A single feature that is left over is drawn by itself. In the sum of the others opposite signs
-    cancel.
+    The numbers shown add up to the whole attribution. Features of equal magnitude keep their order.
+    If only one feature is left over, it is drawn by itself. In the sum of the others, opposite
+    signs cancel.
 
     Args:
         attribution: `(N,)`, one value a feature.
-        x: the example: `(N,)` numbers or texts, written behind the names.
-        names: of the features; their numbers where not given.
-        k: rows, before that of the others.
+        x: the example: `(N,)` numbers or texts, written after the names.
+        names: of the features; their numbers if not given.
+        k: how many features have a row of their own.
         limit: the horizontal axis is scaled to this value, so that several pictures can be
-            compared; to the largest drawn value where not given.
-        classes: names of the class that blue (positive) and that red (negative) speaks for.
+            compared; to the largest value drawn if not given.
+        classes: names of the classes that blue (positive) and red (negative) stand for.
         units: what attributions are measured in, such as "logit".
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes.
@@ -105,28 +105,28 @@ def summary(
     title: str = "Attributions of all examples",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws many examples: a row for each feature, in it a dot for each example.
+    """Draws many examples: a row for each feature, with a dot for each example.
 
-    A dot stands at `attributions[example, feature]`, in the colour of `xs[example, feature]`.
+    A dot stands at `attributions[example, feature]`; its colour shows `xs[example, feature]`.
 
-    Rows descend by the mean magnitude over the examples, `mean_n |a[n, i]|`, which bars beside them
-    show. Below them are the sums of all other features. Dots of about the same attribution are
-    piled up, low values of the feature below high ones; a pile is never higher than its row.
-    Nothing is drawn at random.
+    Rows are sorted by mean magnitude over the examples, `mean_n |a[n, i]|`, which bars beside them
+    show. The last row is the sum of all other features. Dots with about the same attribution are
+    stacked, low feature values below high ones; a stack is never higher than its row. Nothing is
+    drawn at random.
 
-    The colour of a dot tells where a value lies between the 5th and the 95th percentile of its own
-    feature; values beyond them have the end colours, a feature of one value only is grey. Without
-    `xs` blue dots are positive, red ones negative, and grey ones zero.
+    The colour of a dot shows where a value lies between the 5th and 95th percentiles of its own
+    feature. Values beyond them have the end colours; a feature with a single value is grey. Without
+    `xs`, blue dots are positive, red ones negative and grey ones zero.
 
     Args:
         attributions: `(n, N)`, examples by features.
         xs: the examples, `(n, N)`.
-        names: of the features; their numbers where not given.
-        k: rows, before that of the others.
+        names: of the features; their numbers if not given.
+        k: how many features have a row of their own.
         means: whether the bars of mean magnitudes are drawn.
         units: what attributions are measured in, such as "logit".
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes; those of the bars and of the colours are its `child_axes`.
@@ -142,8 +142,8 @@ def summary(
         [-3.0, 2.0]
 
     References:
-        Lundberg et al. (2020), doi:10.1038/s42256-019-0138-9, the summary plot; there piles are
-        shuffled, and the mean magnitudes are another picture.
+        Lundberg et al. (2020), doi:10.1038/s42256-019-0138-9, the summary plot. There the stacks
+        are shuffled, and the mean magnitudes are a picture of their own.
     """
     values = real_array("attributions", stacked("attributions", attributions))
     if values.ndim != 2:
@@ -168,10 +168,30 @@ def summary(
 
     width = 6.4 + 1.3 * means + 0.5 * (table is not None)
     ax = new_axes(width, max(len(rows), 2) * 0.45 + 1.1) if ax is None else ax
+    heights = _draw_dots(ax, rows, colours, labels)
+    ax.set_xlabel(with_units("attribution", units))
+    ax.set_title(printable(title))
+    if means:
+        _draw_means(ax, [float(np.abs(row).mean()) for row in rows], heights, units)
+    if table is not None:
+        inset = beside(ax, 1.45 if means else 0.15, 0.13)
+        norm, label = Normalize(0.0, 1.0), "feature value"
+        bar = colour_bar(inset, norm, _VALUES, values=np.zeros(1), label=label)
+        bar.set_ticks([0.0, 1.0], labels=["low", "high"])
+    return ax
+
+
+def _draw_dots(
+    ax: Axes,
+    rows: Sequence[Floats],
+    colours: Sequence[tuple[Floats, Colormap]],
+    labels: Sequence[str],
+) -> list[float]:
+    """Draws a row of dots for each feature; row i is centred at the height returned for it."""
     heights = [float(len(rows) - 1 - i) for i in range(len(rows))]
     ax.axvline(0.0, color="0.3", linewidth=0.8, zorder=1)
     _scale(ax, np.concatenate(rows))
-    dot = float(np.clip(60 / np.sqrt(len(values)), 2.0, 5.0))  # points
+    dot = float(np.clip(60 / np.sqrt(len(rows[0])), 2.0, 5.0))  # points
     across, up = _dots(ax, dot, len(rows))
     for row, (shares, cmap), height in zip(rows, colours, heights, strict=True):
         ax.axhline(height, color="0.85", linewidth=0.8, zorder=0)
@@ -191,16 +211,7 @@ def summary(
     ax.set_yticks(heights, labels, parse_math=False)
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.set_xlabel(with_units("attribution", units))
-    ax.set_title(printable(title))
-    if means:
-        _draw_means(ax, [float(np.abs(row).mean()) for row in rows], heights, units)
-    if table is not None:
-        inset = beside(ax, 1.45 if means else 0.15, 0.13)
-        norm, label = Normalize(0.0, 1.0), "feature value"
-        bar = colour_bar(inset, norm, _VALUES, values=np.zeros(1), label=label)
-        bar.set_ticks([0.0, 1.0], labels=["low", "high"])
-    return ax
+    return heights
 
 
 def piles(row: Floats, order: Floats, across: float, up: float) -> Floats:

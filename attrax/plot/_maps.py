@@ -34,13 +34,15 @@ def heatmap(
     title: str = "Attribution magnitude",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws how strongly each pixel is attributed, whatever the sign.
+    r"""Draws how strongly each pixel is attributed, ignoring the sign.
 
-    `m = sum_c |attribution[..., c]|`, coloured from 0 to the `percentile` of `m`.
+    $$m_p = \sum_c |attribution_{p,c}|$$
 
-    Pixels above the end of the scale get its last colour, and the colour bar an arrow. The
-    maximum ends the scale where the percentile is 0 and the map is not; an all-zero map is left
-    blank and says so.
+    Coloured from 0 to the `percentile` of $m$.
+
+    Pixels above the end of the scale get its last colour, and the colour bar an arrow. If the
+    percentile is 0 although the map is not, the scale ends at the maximum. A map that is zero
+    everywhere is left blank and says so.
 
     Args:
         attribution: `(H, W, C)` or `(H, W)`.
@@ -50,7 +52,7 @@ def heatmap(
         units: what attributions are measured in, such as "logit"; written on the colour bar.
         cmap: colour map of magnitudes.
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes.
@@ -80,12 +82,14 @@ def signed(
     title: str = "Signed attribution",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws for and against: blue pixels raise the score, red ones lower it.
+    r"""Draws for and against: blue pixels raise the score, red ones lower it.
 
-    `s = sum_c attribution[..., c]`, coloured from `-v` to `v`, `v` the `percentile` of `|s|`.
+    $$s_p = \sum_c attribution_{p,c}$$
+
+    Coloured from $-v$ to $v$, where $v$ is the `percentile` of $|s|$.
 
     The scale is symmetric, so zero is always white. Channels of opposite sign cancel; `heatmap`
-    shows the pixels where they do.
+    still shows those pixels.
 
     Args:
         attribution: `(H, W, C)` or `(H, W)`.
@@ -94,7 +98,7 @@ def signed(
         units: what attributions are measured in, such as "logit"; written on the colour bar.
         cmap: diverging colour map, its middle at zero.
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes.
@@ -126,9 +130,11 @@ def overlay(
     title: str = "Overlay",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws the magnitude map over the image.
+    r"""Draws the magnitude map over the image.
 
-    `picture = alpha * colour(m) + (1 - alpha) * image`, `m` as in `heatmap`.
+    $$picture = \alpha \, colour(m) + (1 - \alpha) \, image$$
+
+    where $m$ is that of `heatmap`.
 
     Args:
         attribution: `(H, W, C)` or `(H, W)`.
@@ -139,7 +145,7 @@ def overlay(
         units: what attributions are measured in, such as "logit"; written on the colour bar.
         cmap: colour map of magnitudes.
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes.
@@ -185,7 +191,7 @@ def mask(
         threshold: quantile in [0, 1] above which pixels are kept.
         opacity: factor in [0, 1] for the other pixels.
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes.

@@ -26,7 +26,7 @@ def saliency(attribution: ArrayLike, image: ArrayLike) -> Figure:
 
     `s = clip(attribution, 0, 1)`, drawn as `s / max(s)`.
 
-    Three channels are drawn as colours; of any other number the largest is drawn in grey.
+    Three channels are drawn as colours; with any other number, the largest value is drawn in grey.
 
     Args:
         attribution: `(H, W, C)` or `(H, W)`, usually a gradient.
@@ -61,7 +61,7 @@ def interpolation_strip(
     Args:
         points: `(n, H, W, 3)`, `(n, H, W, 1)` or `(n, H, W)` in [0, 1] or uint8, as
             `attrax.paths.interpolate` gives them. Slice a long path: `points[::5]`.
-        nodes: the `n` positions `t_k`, written above the images; their numbers where not given.
+        nodes: the `n` positions `t_k`, written above the images; their numbers if not given.
         columns: images a row, at most.
 
     Returns:

@@ -45,32 +45,32 @@ def time_series(
     title: str = "Attribution over time",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws a series, and its attribution as the colour of the time behind it.
+    """Draws a series over its attribution, which colours the background.
 
     `colour(t) = blue where a(t) > 0, red where a(t) < 0`, up to the `percentile` of `|a|`
 
     The shape of the attribution says what is drawn:
 
     - `(T, C)`, like the series: a panel for each channel, over the attribution of that channel. All
-      have one colour scale and one axis of time.
+      panels share one colour scale and one time axis.
     - `(T,)`: one panel with all channels over their common attribution, such as
       `attribution.sum(axis=-1)`.
 
-    A moment reaches half-way to its neighbours, which need not be equally far. With `on_line` the
-    colour is that of the line itself, where zero is grey, and every channel has a panel.
+    A moment reaches half-way to its neighbours, which need not be equally far away. With `on_line`
+    the line itself is coloured, zero is grey, and every channel has a panel.
 
     Args:
         attribution: `(T, C)` or `(T,)`.
         series: `(T, C)` or `(T,)`, in its own units.
-        times: `(T,)` numbers or `datetime64`, ascending; the numbers of the steps where not given.
-        channels: names, such as "temperature (K)"; numbers where not given.
-        on_line: whether the line is coloured, and not what is behind it.
+        times: `(T,)` numbers or `datetime64`, ascending; the numbers of the steps if not given.
+        channels: names, such as "temperature (K)"; their numbers if not given.
+        on_line: whether to colour the line instead of the background.
         percentile: where the colour scale ends, in (0, 100]; 100 clips nothing.
         limit: the end of the scale as a value, instead of `percentile`.
         units: what attributions are measured in, such as "logit"; written on the colour bar.
         time_units: of `times`, such as "s".
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes, of which only the title is shown; the panels are its `child_axes`, and the colour
@@ -139,7 +139,7 @@ def _draw_lines(
     """The lines of a panel and the axis of their values; a single one is named at that axis."""
     handles = []
     for i, (name, line) in enumerate(lines):
-        # From the fifth on they are grey: those of one dash are told apart.
+        # From the fifth on they are grey: those of one dash can be told apart.
         grey = "0.5" if i >= len(DASHES) else colour
         dash = DASHES[i % len(DASHES)]
         handles += panel.plot(moments, line, color=grey, ls=dash, lw=1.2, label=name)

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 
-from .._show._inputs import printable
+from .._show._inputs import Floats, printable
 from .._show._text import (
     Piece,
     blend,
@@ -40,7 +41,7 @@ def tokens(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws a text with every token coloured by its attribution, a block for each class.
+    """Draws a text with every token coloured by its attribution, in one block per class.
 
     `colour = blue where a > 0, red where a < 0`, as strong as `min(|a| / limit, 1)`
 
@@ -49,14 +50,14 @@ def tokens(
     Args:
         text: a `Text(tokens, attribution, truth, prediction)`.
         classes: names of the rows of the attribution, where it has one for each class.
-        limit: where the colours end; the largest absolute value if not given. Give one limit to
-            texts that are to be compared.
+        limit: where the colours end; the largest absolute value if not given. Give texts that
+            are to be compared the same limit.
         spelling: from tokens to pieces of text: `words`, `word_pieces`, `sentence_pieces`,
             `byte_pairs`, or any `tokens -> strings` whose concatenation is the text.
-        columns: letters a line; more make smaller letters where `ax` is given.
+        columns: letters in a line; with `ax` given, more columns make the letters smaller.
         units: what attributions are measured in, such as "logit".
         title: title of the picture.
-        ax: axes to draw on; a new figure where not given.
+        ax: axes to draw on; a new figure if not given.
 
     Returns:
         The axes.
@@ -74,51 +75,59 @@ def tokens(
         raise ValueError(f"`columns` must be at least 8; got {columns}.")
     text = checked_text("text", text)
     scale = scale_of_texts([text], limit)
-    values, split = token_rows(text), pieces(text, spelling)
-    places, height = _wrapped(split, columns)
+    values = token_rows(text)
+    places, height = _wrapped(pieces(text, spelling), columns)
     names = class_names(classes, len(values))
-    heads = [
-        "  ".join(part for part in (name, _said_of(name, text), f"sum {row.sum():+.3g}") if part)
-        for name, row in zip(names, values, strict=True)
-    ]
-    known = [
-        f"{word}: {name}"
-        for word, name in (("truth", text.truth), ("prediction", text.prediction))
-        if name is not None
-    ]
+    known = _known(text)
     # A line for what is known, one a block for its name, and one for the scale.
     total = bool(known) + len(values) * (height + 1.5) + 1.6
     ax, size = _text_axes(ax, columns, total, bool(title))
-
-    def write(x: float, y: float, string: str, **options) -> None:
-        # Letters are text and nothing else: no mathematics between dollar signs.
-        ax.text(x, y, string, parse_math=False, va="center_baseline", fontsize=size, **options)
-
     ax.set_title(printable(title), parse_math=False)
     if known:
-        write(0.0, 0.4, "   ".join(known), weight="bold")
+        _write(ax, 0.0, 0.4, known, size, weight="bold")
     top = float(bool(known))
-    for head, row in zip(heads, values, strict=True):
-        write(0.0, top + 0.5, head, color="0.35")
-        for place, value in zip(places, row, strict=True):
-            colour = blend(value / scale, "#ffffff", POSITIVE, NEGATIVE)
-            for x, line, letters in place:
-                y, width = top + 1.0 + line, _width(letters)
-                box = Rectangle((x - 0.1, y + 0.06), width + 0.2, 0.88, facecolor=colour, lw=0)
-                ax.add_patch(box)
-                write(x, y + 0.5, letters, color=readable(colour), fontproperties=_FONT)
+    for name, row in zip(names, values, strict=True):
+        _write(ax, 0.0, top + 0.5, _head(name, row, text), size, color="0.35")
+        colours = [blend(value / scale, "#ffffff", POSITIVE, NEGATIVE) for value in row]
+        _draw_block(ax, top + 1.0, places, colours, size)
         top += height + 1.5
     _draw_scale(ax, top + 0.1, columns, scale, size, units)
     return ax
 
 
-def _said_of(name: str, text: Text) -> str:
-    said = [
-        word
-        for word, known in (("truth", text.truth), ("predicted", text.prediction))
-        if name and known == name
-    ]
-    return f"({', '.join(said)})" if said else ""
+def _known(text: Text) -> str:
+    """What is known of the whole text."""
+    known = (("truth", text.truth), ("prediction", text.prediction))
+    return "   ".join(f"{word}: {name}" for word, name in known if name is not None)
+
+
+def _head(name: str, row: Floats, text: Text) -> str:
+    """What stands above the block of a class."""
+    known = (("truth", text.truth), ("predicted", text.prediction))
+    said = ", ".join(word for word, of_text in known if name and of_text == name)
+    parts = (name, f"({said})" if said else "", f"sum {row.sum():+.3g}")
+    return "  ".join(part for part in parts if part)
+
+
+def _write(ax: Axes, x: float, y: float, string: str, size: float, **options: Any) -> None:
+    """Letters as they are: no mathematics between dollar signs."""
+    ax.text(x, y, string, parse_math=False, va="center_baseline", fontsize=size, **options)
+
+
+def _draw_block(
+    ax: Axes,
+    top: float,
+    places: Sequence[list[tuple[int, int, str]]],
+    colours: Sequence[str],
+    size: float,
+) -> None:
+    """The tokens of one class, each over its colour."""
+    for place, colour in zip(places, colours, strict=True):
+        for x, line, letters in place:
+            y, width = top + line, _width(letters)
+            box = Rectangle((x - 0.1, y + 0.06), width + 0.2, 0.88, facecolor=colour, lw=0)
+            ax.add_patch(box)
+            _write(ax, x, y + 0.5, letters, size, color=readable(colour), fontproperties=_FONT)
 
 
 def _width(letters: str) -> int:
@@ -192,7 +201,4 @@ def _draw_scale(ax: Axes, y: float, columns: int, scale: float, size: float, uni
         (left - 0.6, "right", ticks[0]),
         (left + width + 0.6, "left", with_units(ticks[1], units)),
     ):
-        ax.text(
-            x, y + 0.5, string, ha=align, va="center", fontsize=0.9 * size, color="0.35",
-            parse_math=False,
-        )  # fmt: skip
+        _write(ax, x, y + 0.5, string, 0.9 * size, ha=align, color="0.35")

@@ -17,6 +17,7 @@ summed; it knows nothing of gradients. `n` is always the number of evaluations.
 On a piecewise linear network the gradient jumps along the path, and every rule is of first order.
 """
 
+from .._core._names import shown
 from ._composite import composite as composite
 from ._padded import padded as padded
 from ._rule import Rule as Rule
@@ -30,3 +31,6 @@ from ._tables import riemann_left as riemann_left
 from ._tables import riemann_right as riemann_right
 from ._tables import simpson as simpson
 from ._tables import trapezoid as trapezoid
+
+__dir__ = shown(__name__)
+del shown

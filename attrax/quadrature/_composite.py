@@ -54,6 +54,8 @@ def _ends(panels: int | Sequence[float]) -> np.ndarray:
         n = _checks.count(panels, "panels")
         return np.arange(n + 1) / n
     ends = np.asarray(panels, np.float64)
-    if ends.ndim != 1 or (ends[0], ends[-1]) != (0, 1) or not np.all(np.diff(ends) > 0):
+    if ends.ndim != 1 or ends.size < 2:
+        raise ValueError(f"`panels` must hold the ends of at least one panel; got {panels}.")
+    if (ends[0], ends[-1]) != (0, 1) or not np.all(np.diff(ends) > 0):
         raise ValueError(f"`panels` must increase from 0 to 1; got {panels}.")
     return ends

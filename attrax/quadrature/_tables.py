@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._core import _checks
-from . import _kronrod, _logarithmic
+from . import _kronrod, _legendre, _logarithmic
 from ._rule import Rule
 
 
@@ -26,7 +26,9 @@ def _factory(build: Callable[[int], Rule]) -> Callable[[int], Rule]:
 
 @_factory
 def riemann_left(n: int) -> Rule:
-    """The left ends of n equal intervals, weight 1/n: what Lucid's path attribution uses.
+    r"""The left ends of n equal intervals, weight 1/n: what Lucid's path attribution uses.
+
+    $$t_k = \frac{k}{n}, \; w_k = \frac{1}{n} \text{ for } k = 0, \dots, n - 1$$
 
     Example:
         >>> riemann_left(4).nodes.tolist()
@@ -37,7 +39,9 @@ def riemann_left(n: int) -> Rule:
 
 @_factory
 def riemann_right(n: int) -> Rule:
-    """The right ends of n equal intervals, weight 1/n.
+    r"""The right ends of n equal intervals, weight 1/n.
+
+    $$t_k = \frac{k + 1}{n}, \; w_k = \frac{1}{n} \text{ for } k = 0, \dots, n - 1$$
 
     Example:
         >>> riemann_right(4).nodes.tolist()
@@ -48,7 +52,9 @@ def riemann_right(n: int) -> Rule:
 
 @_factory
 def midpoint(n: int) -> Rule:
-    """The middles of n equal intervals, weight 1/n: exact to degree 1.
+    r"""The middles of n equal intervals, weight 1/n: exact to degree 1.
+
+    $$t_k = \frac{k + 1/2}{n}, \; w_k = \frac{1}{n} \text{ for } k = 0, \dots, n - 1$$
 
     Example:
         >>> midpoint(2).nodes.tolist()
@@ -59,7 +65,9 @@ def midpoint(n: int) -> Rule:
 
 @_factory
 def trapezoid(n: int) -> Rule:
-    """n >= 2 equally spaced nodes with both ends: exact to degree 1.
+    r"""n >= 2 equally spaced nodes with both ends: exact to degree 1.
+
+    $$t_k = \frac{k}{n - 1}, \; w_k = \frac{1}{n - 1} \text{, half of it at the ends}$$
 
     The weights are 1/(n - 1), halved at the ends, and sum to 1. `riemann_trapezoid` of Captum and
     Alibi weighs the same nodes by 1/n and sums to (n - 1)/n.
@@ -76,7 +84,9 @@ def trapezoid(n: int) -> Rule:
 
 @_factory
 def simpson(n: int) -> Rule:
-    """n >= 3, odd, equally spaced nodes with both ends: exact to degree 3.
+    r"""n >= 3, odd, equally spaced nodes with both ends: exact to degree 3.
+
+    $$t_k = \frac{k}{n - 1}, \; w_k = \frac{1, 4, 2, 4, \dots, 2, 4, 1}{3 (n - 1)}$$
 
     Example:
         >>> (6 * simpson(3).weights).round(12).tolist()
@@ -91,20 +101,24 @@ def simpson(n: int) -> Rule:
 
 @_factory
 def gauss_legendre(n: int) -> Rule:
-    """The n nodes that are exact to degree 2n - 1; none at an end.
+    r"""The n nodes that are exact to degree 2n - 1; none at an end.
+
+    $$P_n(2 t_k - 1) = 0 \text{ with the Legendre polynomial } P_n$$
 
     Example:
         >>> rule = gauss_legendre(2)
         >>> round(float(rule.weights @ rule.nodes**3), 12)
         0.25
     """
-    nodes, weights = np.polynomial.legendre.leggauss(n)
-    return Rule((1 + nodes) / 2, weights / weights.sum())
+    return Rule(*_legendre.nodes_and_weights(n))
 
 
 @_factory
 def clenshaw_curtis(n: int) -> Rule:
-    """n >= 2 Chebyshev nodes with both ends: exact to degree n - 1.
+    r"""n >= 2 Chebyshev nodes with both ends: exact to degree n - 1.
+
+    $$t_k = \frac{1}{2} \left( 1 - \cos \frac{\pi k}{n - 1} \right)
+    \text{ for } k = 0, \dots, n - 1$$
 
     Every other node of `clenshaw_curtis(2 * n - 1)` is one of these: 5, 9, 17, 33, ... nest, and a
     finer rule can reuse every evaluation of a coarser one.
@@ -125,10 +139,11 @@ def clenshaw_curtis(n: int) -> Rule:
 
 def _clenshaw_curtis_weights(n: int) -> np.ndarray:
     """The integrals over [0, 1] of the n cosine interpolation functions."""
-    intervals = n - 1
-    k, j = np.arange(n), np.arange(1, intervals // 2 + 1)
-    terms = np.where(2 * j == intervals, 1.0, 2.0) / (4.0 * j**2 - 1)
-    weights = 1 - np.cos(2 * np.pi * np.outer(k, j) / intervals) @ terms
+    # The integral of the k-th Chebyshev polynomial is 1 / (1 - k^2) for even k and 0 for odd ones.
+    even = np.arange(0, n, 2)
+    integrals = np.zeros(n)
+    integrals[::2] = 1 / (1.0 - even**2)
+    weights = np.fft.irfft(integrals, 2 * (n - 1))[:n]
     weights[1:-1] *= 2
     return weights / weights.sum()
 
@@ -155,9 +170,10 @@ def gauss_kronrod(n: int) -> Rule:
 
 @_factory
 def gauss_logarithmic(n: int) -> Rule:
-    """The n nodes for an integral against `-log t`, exact to degree 2n - 1; none at an end.
+    r"""The n nodes for an integral against `-log t`, exact to degree 2n - 1; none at an end.
 
-    `integral_0^1 -log(t) f(t) dt`, which is also `integral_0^1 integral_0^1 f(r s) dr ds`
+    $$\int_0^1 -\log(t) f(t) \, dt = \int_0^1 \int_0^1 f(r s) \, dr \, ds
+    \approx \sum_k w_k f(t_k)$$
 
     The product of two times that are uniform on [0, 1] has the density `-log t`: n nodes do what
     a double integral would do with n^2. It is no rule for an ordinary integral over the path.
@@ -176,7 +192,9 @@ def gauss_logarithmic(n: int) -> Rule:
 
 @_factory
 def endpoint_mean(n: int) -> Rule:
-    """n >= 2 equally spaced nodes with both ends, weight 1/n: the mean that some peers take.
+    r"""n >= 2 equally spaced nodes with both ends, weight 1/n: the mean that some peers take.
+
+    $$t_k = \frac{k}{n - 1}, \; w_k = \frac{1}{n}$$
 
     For comparison with them only. The ends weigh twice too much, and the error falls as 1/n.
 

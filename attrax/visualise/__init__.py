@@ -17,6 +17,7 @@ them as one picture with its layout. `activation_tiles` redraws an image as what
 layer sees.
 """
 
+from .._core._names import shown
 from ._colours import NATURAL as NATURAL
 from ._colours import colour_matrix as colour_matrix
 from ._grid import activation_tiles as activation_tiles
@@ -72,3 +73,6 @@ from ._transforms import reflect as reflect
 from ._transforms import rotate as rotate
 from ._transforms import scale as scale
 from ._transforms import warp as warp
+
+__dir__ = shown(__name__)
+del shown

@@ -29,8 +29,8 @@ def colour_matrix(images: Array) -> Array:
 
     `U sqrt(S)` with `U S U^T = Cov[pixels]`, divided by the length of its longest column
 
-    With it, independent parameters of equal variance give pixels whose channels are correlated as
-    those of `images`. Columns stand in order of decreasing variance; the largest entry of each is
+    With it, independent parameters of equal variance give pixels whose channels are correlated like
+    those of `images`. Columns are in order of decreasing variance, and the largest entry of each is
     positive.
 
     Args:

@@ -33,9 +33,9 @@ def activation_tiles(
 ) -> np.ndarray:
     """A picture of the activation at every position: `tiles[i, j] = draw(model, z[i, j], key)`.
 
-    The sprites of `h w` directions, from one start and with the same draws of the transform:
-    positions that see the same look alike, and what differs between two tiles comes from their
-    activations. A position where nothing is active has a picture of nothing.
+    These are the sprites of `h w` directions, drawn from one start with the same transforms.
+    Positions that see the same look alike, and differences between tiles come from their
+    activations alone. A position where nothing is active has an empty picture.
 
         draw = visualise.sprite("block5", prepare=prepare, objective=visualise.cosine_direction)
         tiles = visualise.activation_tiles(draw, model, z, key=key)
@@ -47,7 +47,8 @@ def activation_tiles(
         draw: `(model, direction, key) -> image`, in [0, 1], such as `sprite(...)` with
             `cosine_direction` as objective. Keep it for the next image: it is compiled once.
         model: any pytree, such as an `attrax.Model`.
-        z: an activation, `(h, w, C)`. Less its mean over positions, it shows what sets each apart.
+        z: an activation, `(h, w, C)`. Subtract its mean over positions to show what sets each one
+            apart.
         key: a key of `jax.random`.
         batch_size: tiles drawn at once; memory grows with it.
         store: as in `sprites`.
@@ -104,7 +105,7 @@ def _from_one_start(draw: Draw, kind: Any) -> Draw:
 
 
 def with_strength(tiles: np.ndarray, z: Array) -> np.ndarray:
-    """Tiles as opaque as their position is active: `|z[i, j]| / max |z|`.
+    """Tiles whose opacity is the strength of their position: `|z[i, j]| / max |z|`.
 
     Args:
         tiles: `(h, w, H, W, C)`, uint8 or in [0, 1]; C is 1 or 3.

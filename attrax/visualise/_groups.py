@@ -27,9 +27,10 @@ def neuron_groups(z: Array, n: int, *, key: Array, max_iterations: int = 2000) -
 
     `z ~ sum_k positions[k] channels[k]^T`, all non-negative, least squares
 
-    Groups stand in order of decreasing size, `sum_p positions[k, p]`. A local optimum: another key
-    may find other groups. `cosine_direction(z, groups.channels[k])` is the objective that renders
-    group k; its attribution is `sum_pc positions[k, p] channels[k, c] gradient[p, c]`.
+    Groups are in order of decreasing size, `sum_p positions[k, p]`. This is a local optimum:
+    another key may find other groups. `cosine_direction(z, groups.channels[k])` is the objective
+    that renders group k; its attribution is
+    `sum_pc positions[k, p] channels[k, c] gradient[p, c]`.
 
     This runs on the host, in scikit-learn.
 
@@ -38,7 +39,7 @@ def neuron_groups(z: Array, n: int, *, key: Array, max_iterations: int = 2000) -
             `(N, H, W, C)`.
         n: how many groups.
         key: a key of `jax.random`, for where the factorisation starts.
-        max_iterations: when it stops, if it has not converged before.
+        max_iterations: how many iterations to make if it does not converge before.
 
     Returns:
         `Groups(positions, channels)`, NumPy arrays of the dtype of `z`.

@@ -1,8 +1,8 @@
 """Parameterisations of images: what is optimised in place of pixels.
 
 A parameterisation decides how the steps of an optimiser are shared between colours and frequencies,
-and so what comes out: steps in independent pixels give noise that a network likes, steps in
-frequencies weighed as in photographs give pictures.
+and so decides what comes out: steps in independent pixels give noise that a network responds to,
+steps in frequencies weighted as in photographs give pictures.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def fourier(
     `sigmoid(F^-1(s p) / 4 @ colour^T)` with `s(f) = sqrt(H W) / max(f, 1 / max(H, W))^decay`
 
     Equal steps in all parameters change low frequencies more than high ones, by the law of
-    photographs. `invert` is exact, but for pixels within 1/512 of black and white, and for the
+    photographs. `invert` is exact except for pixels within 1/512 of black and white, and for the
     frequencies whose coefficients a real image cannot choose freely.
 
     Args:
@@ -101,8 +101,8 @@ def pixels(
 ) -> Parameterisation:
     """An image as its pixels, in independent colours: `sigmoid(p @ colour^T)`.
 
-    Without transforms and penalties it finds noise: what gradients of pixels are made of. `invert`
-    is exact, but for pixels within 1/512 of black and white.
+    Without transforms and penalties it finds noise, as gradients of pixels do. `invert`
+    is exact except for pixels within 1/512 of black and white.
 
     Args:
         size: height and width.
@@ -138,7 +138,7 @@ def magnitude_spectrum(images: Array, *, colour: Array | np.ndarray = NATURAL) -
     `mean_n |F(logit(images[n]) @ colour^-T)|`
 
     Args:
-        images: `(N, H, W, C)`, in [0, 1], of the size that is to be rendered.
+        images: `(N, H, W, C)`, in [0, 1], of the size to be rendered.
         colour: `(C, C)`, as in `fourier`.
 
     Returns:
@@ -170,12 +170,12 @@ def maco(
     *,
     colour: Array | np.ndarray = NATURAL,
 ) -> Parameterisation:
-    """An image with the magnitudes of photographs, of which the phases are optimised.
+    """An image with the spectrum of photographs, whose phases are optimised.
 
     `sigmoid(F^-1(magnitude exp(i p)) @ colour^T)`
 
-    No frequency can grow: sharpness and contrast stay those of the data, for large networks too,
-    and no penalty is needed. Phases move by angles, so the rate is larger than with `fourier`:
+    No frequency can grow: sharpness and contrast stay those of the data, for large networks too, so
+    no penalty is needed. Phases move by angles, so the rate is larger than with `fourier`:
     about 0.1 to 1. `invert` keeps the phases of an image and drops its magnitudes; it is exact
     where they are those of `magnitude`.
 
@@ -231,7 +231,7 @@ def maco(
 def transparent(
     parameterisation: Parameterisation, *, decay: float = 1.0, sigma: float = 0.01
 ) -> Parameterisation:
-    """An image with a further channel, its opacity: `(H, W, C + 1)`.
+    """An image with one more channel, its opacity: `(H, W, C + 1)`.
 
     The opacity is a Fourier image of one channel, 0.5 everywhere at the start. Use it with
     `over_random_background` as the first transform, and with a `prior` that asks for little

@@ -55,10 +55,10 @@ def centre_neuron(z: Array, i: Index) -> Array:
 
 
 def cosine_direction(z: Array, vector: Array, power: float = 0.0) -> Array:
-    """A direction of activations, the more so the purer: `mean_p z[p].v max(0.1, cos_p)^power`.
+    """A direction of activations: `mean_p z[p].v max(0.1, cos_p)^power`.
 
-    `cos_p` is the cosine between `z[p]` and the vector. With power 0 it is the mean product; more
-    asks for that direction and no other.
+    `cos_p` is the cosine between `z[p]` and the vector. With power 0 this is the mean product; a
+    higher power asks for that direction and no other.
 
     Args:
         z: `(..., C)`.
@@ -66,7 +66,7 @@ def cosine_direction(z: Array, vector: Array, power: float = 0.0) -> Array:
         power: of the cosine.
 
     Raises:
-        ValueError: when the vector has not one entry for each channel.
+        ValueError: when the vector does not have one entry for each channel.
 
     Example:
         >>> round(float(cosine_direction(jnp.array([[3.0, 4.0]]), jnp.array([1.0, 0.0]), 1)), 3)
@@ -89,7 +89,7 @@ def cosine_direction(z: Array, vector: Array, power: float = 0.0) -> Array:
 
 
 def caricature(z: Array, target: Array, power: float = 0.0) -> Array:
-    """How much of another image's activation there is: `(z . t) max(0.1, cos(z, t))^power`.
+    """How much of another image's activation is present: `(z . t) max(0.1, cos(z, t))^power`.
 
     Rendered, it is the other image as this layer sees it, exaggerated.
 
@@ -116,7 +116,7 @@ def caricature(z: Array, target: Array, power: float = 0.0) -> Array:
 
 
 def deep_dream(z: Array) -> Array:
-    """Whatever is active, in either direction: `mean z^2`.
+    """Everything that is active, with either sign: `mean z^2`.
 
     Example:
         >>> deep_dream(jnp.array([1.0, -3.0])).item()
@@ -154,13 +154,13 @@ def diversity(z: Array) -> Array:
 
 
 def alignment(z: Array, decay: float = 2.0) -> Array:
-    """How far neighbours in a row of images lie apart. Subtract it, to render them as a sequence.
+    """How far apart neighbours in a row of images are. Subtract it to render them as a sequence.
 
     `sum_{d=1..4} sum_i mean (z[i] - z[i + d])^2 / decay^d`
 
     Args:
         z: of several images, or the images, `(N, ...)`.
-        decay: how much less it counts for each place between two.
+        decay: how much less a pair counts for each place between its images.
 
     Raises:
         ValueError: when there are fewer than two images.
@@ -249,7 +249,7 @@ def l2(image: Array, centre: float = 0.0) -> Array:
 
 
 def detail(image: Array) -> Array:
-    """What blurring takes away: `1/2 sum (x - blur(x))^2`. Subtracted, each step blurs a little.
+    """What blurring removes: `1/2 sum (x - blur(x))^2`. Subtracted, it blurs a little each step.
 
     The blurred image is not differentiated, so that the gradient is `x - blur(x)`. The blur weighs
     a pixel 1 and its eight neighbours 1/2.
@@ -279,14 +279,14 @@ def opacity(image: Array) -> Array:
 
 
 def boundary_complexity(image: Array, width: int = 20, centre: float = 0.5) -> Array:
-    """What happens near the edges: `sum_{edges} (blur(x) - x)^2 + 0.8 (x - centre)^2`. Subtract it.
+    """The detail near the edges: `sum_{edges} (blur(x) - x)^2 + 0.8 (x - centre)^2`. Subtract it.
 
     The blur weighs the 3 x 3 nearest pixels 1 and the 16 around them 1/2.
 
     Args:
         image: `(H, W, C)`; of several images, `(N, H, W, C)`, the sum.
         width: how far the edges reach inwards.
-        centre: the value that they should have.
+        centre: the value that pixels there should have.
 
     Raises:
         TypeError: when `width` is not an int.

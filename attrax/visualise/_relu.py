@@ -10,19 +10,19 @@ from .._core._types import Array
 
 
 def redirected_relu(x: Array, *, active: bool | Array = True) -> Array:
-    """`max(x, 0)`, with a gradient also where all that is asked for is silent.
+    """`max(x, 0)`, with a gradient even where everything is silent.
 
-    An objective behind a ReLU that is silent at every position has no gradient, and an optimiser no
-    direction: the image stays grey. Take the activation before the ReLU and put this in its place:
-    `redirected_relu(attrax.capture(model, image, at="block3/expand_bn"))`. The value is that of a
-    ReLU. So is the gradient, unless it is zero in all of `x`; then it is what came from above,
-    except where that would make a negative entry more negative. What is differentiated is taken to
-    be made large, as `render` does; with a loss, to be made small, change the sign afterwards.
+    An objective after a ReLU that is silent at every position has no gradient, so an optimiser has
+    no direction and the image stays grey. Take the activation before the ReLU and put this in its
+    place: `redirected_relu(attrax.capture(model, image, at="block3/expand_bn"))`. The value is that
+    of a ReLU. So is the gradient, unless it is zero in all of `x`; then it is the incoming one,
+    except where that would make a negative entry more negative. This assumes that the objective is
+    to be made large, as in `render`; for a loss to be made small, change the sign afterwards.
 
     Or leave the ReLU out, and ask for the activation before it: that has a gradient everywhere.
 
     Args:
-        x: the activation of one example before the ReLU. Examples are told apart by `jax.vmap`.
+        x: the activation of one example before the ReLU. Examples can be told apart by `jax.vmap`.
         active: False gives the gradient of a ReLU. It may be traced, as in `step <= 16`.
 
     Returns:
@@ -44,9 +44,9 @@ def redirected_relu(x: Array, *, active: bool | Array = True) -> Array:
 
 
 def redirected_relu6(x: Array, *, active: bool | Array = True) -> Array:
-    """`min(max(x, 0), 6)`, with a gradient also where all of it is silent or saturated.
+    """`min(max(x, 0), 6)`, with a gradient even where everything is silent or saturated.
 
-    As `redirected_relu`; where the gradient would be zero in all of `x`, what came from above is
+    Like `redirected_relu`: where the gradient would be zero in all of `x`, the incoming gradient is
     kept, except where it would make a negative entry more negative, or one above 6 larger.
 
     Args:

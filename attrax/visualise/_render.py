@@ -20,7 +20,7 @@ ADAM = optax.adam(0.05)
 
 
 class State(NamedTuple):
-    """Where a rendering stands: all that the next step needs."""
+    """The state of a rendering: all that the next step needs."""
 
     params: PyTree
     optimiser: PyTree
@@ -33,8 +33,7 @@ class Rendering(NamedTuple):
     Attributes:
         image: `(H, W, C)`, in [0, 1], after the last step.
         snapshots: `(snapshots, H, W, C)`, evenly spaced; the last is `image`.
-        values: `(steps,)`, what the objective and the prior were before each step, transforms
-            included.
+        values: `(steps,)`, objective plus prior before each step, transforms included.
         state: to go on from.
     """
 
@@ -61,13 +60,13 @@ def render(
     `argmax_p E[objective(transform(key, image(p)))] + prior(image(p))`, by `steps` steps of
     `optimiser`, each with one draw of the transform
 
-    A local optimum from a random start: another key gives another image, and differences between
-    two of them mean nothing unless they come back. Any layer of any model is asked through
-    `attrax.capture`; the part of a network behind the layer is not computed.
+    The image is a local optimum from a random start. Another key gives another image, and only
+    differences that recur for several keys mean anything. Any layer of any model can be asked for
+    through `attrax.capture`; the part of the network after the layer is not computed.
 
     One scan, whose body is compiled once. Wrap it in `jax.jit` with the model as an argument, map
     it over keys or channels with `jax.vmap`. To show progress, call it for a few steps at a time
-    and hand `state` on: the same keys are drawn as in one go, and the result is the same.
+    and pass `state` on: the same keys are drawn as in one call, and the result is the same.
 
     Args:
         objective: `image -> scalar`, of the transformed image, `(H', W', C)`. It brings [0, 1] to

@@ -26,9 +26,9 @@ LIGHT = 0.9
 
 @dataclass(frozen=True, eq=False)
 class Spritemap:
-    """Sprites of one layer, and where each stands in the picture.
+    """The sprites of one layer, and where each is in the picture.
 
-    Sprite k stands in row `k // columns` and column `k % columns`; the last row may be short.
+    Sprite k is in row `k // columns` and column `k % columns`; the last row may be short.
 
     Attributes:
         sprites: `(n, H, W, C)`, uint8 or in [0, 1]; C is 1, 3, or 4 with opacity.
@@ -158,7 +158,7 @@ class SpritemapName(NamedTuple):
 
 
 def spritemap_file(folder: str | Path, model: str, layer: str, variant: str = "channel") -> Path:
-    """The file of a spritemap in a registry; it need not be there.
+    """The file of a spritemap in a registry, whether or not it exists.
 
     Example:
         >>> spritemap_file("sprites", "lite0", "block1/relu6#0").as_posix()
@@ -169,7 +169,7 @@ def spritemap_file(folder: str | Path, model: str, layer: str, variant: str = "c
 
 
 def spritemaps(folder: str | Path) -> list[SpritemapName]:
-    """What is registered in a folder, sorted; nothing where there is no folder.
+    """The spritemaps registered in a folder, sorted; none if there is no folder.
 
     Example:
         >>> spritemaps("a folder that is not there")

@@ -38,7 +38,7 @@ def sprite(
     `draw(model, unit, key)` renders `objective(capture(model, prepare(image), at=at), unit)`.
 
     Args:
-        at: the layer. Behind a ReLU many channels are silent at the start: ask for the activation
+        at: the layer. After a ReLU many channels are silent at the start: choose the activation
             before it.
         prepare: from an image in [0, 1] to what the model takes.
         objective: `(activation, unit) -> scalar`: `mean_channel`, `centre_neuron`, or
@@ -50,7 +50,7 @@ def sprite(
         optimiser: as in `render`.
 
     Returns:
-        `(model, unit, key) -> image`. Keep it: `sprites` compiles anew for another one.
+        `(model, unit, key) -> image`. Keep it: `sprites` compiles again for another one.
 
     Example:
         >>> import attrax
@@ -187,7 +187,8 @@ def _stored(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same, by way of a store: the results of a dataset whose examples are the units."""
     from ..datasets import Batch, open
-    from ..datasets._explain import plan, run
+    from ..datasets._explain import run
+    from ..datasets._plan import plan
 
     chunks = [
         Batch((jax.tree.map(lambda leaf, i=i: leaf[i : i + size], units),))

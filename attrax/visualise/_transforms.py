@@ -23,9 +23,9 @@ Transform: TypeAlias = Callable[[Array, Array], Array]
 
 
 def compose(*transforms: Transform) -> Transform:
-    """Transforms one after another, the first one first, each with a key of its own.
+    """Transforms in the given order, each with a key of its own.
 
-    Without any it is the identity.
+    Without arguments it is the identity.
 
     Example:
         >>> compose(pad(2), jitter(1))(jax.random.key(0), jnp.zeros((5, 5, 3))).shape
@@ -139,7 +139,7 @@ def crop_or_pad(size: tuple[int, int], fill: float = 0.0) -> Transform:
 def scale(factors: Sequence[float], *, order: int = 1, fill: float = 0.5) -> Transform:
     """The image enlarged about its middle by one of `factors`; its shape stays.
 
-    See `affine`. What is enlarged beyond the image is cut off, and what is missing is filled.
+    See `affine`. Parts beyond the image are cut off, and missing parts are filled.
 
     Example:
         >>> image = jnp.arange(9.0).reshape(3, 3, 1)
@@ -282,16 +282,16 @@ def over_random_background(
 
     `a image + (1 - a) background`, the opacity a being the last channel
 
-    What is transparent cannot carry anything that the network sees, so the optimisation makes
-    opaque what the feature consists of.
+    Transparent parts show the network only the background, so the optimisation makes opaque what
+    the feature consists of.
 
     Args:
         sigma: of the background, a random `fourier` image.
         colour: `(C, C)`, of the background.
 
     Raises:
-        ValueError: when `colour` is not square; from the transform, when the image has not one
-            channel more than `colour`.
+        ValueError: when `colour` is not square; from the transform, when the image does not
+            have one channel more than `colour`.
 
     Example:
         >>> jax.jit(over_random_background())(jax.random.key(0), jnp.ones((2, 2, 4))).min().item()

@@ -52,6 +52,15 @@ def refusal(capsys, tmp_path, *arguments):
     ("arguments", "message"),
     [
         (("--class", "espreso"), "--class: No class is called 'espreso'; nearest: 'espresso'"),
+        (
+            ("--class", "qqqq"),
+            "--class: No class is called 'qqqq'; no name is like it. `--list-classes`",
+        ),
+        (("--against", "shark"), "--against: .* 'tiger shark', .* `--list-classes` prints"),
+        (
+            ("--class", "tabby, tabby cat", "--against", "tabby"),
+            "--against: it is the explained class itself",
+        ),
         (("--class", "1000"), "--class: A class index must be in 0 to 999; got 1000"),
         (("--class", "-1"), "--class: A class index must be in 0 to 999; got -1"),
         (("--class", "crane"), r"--class: Several .*134 'crane \(bird\)', 517 'crane \(machine\)'"),
@@ -74,6 +83,12 @@ def refusal(capsys, tmp_path, *arguments):
 )
 def test_options_are_refused_in_one_line(packages, capsys, tmp_path, arguments, message):
     assert re.search(f"^explain_photo: {message}", refusal(capsys, tmp_path, *arguments))
+
+
+def test_classes_are_listed(packages, capsys):
+    assert explain_photo.main(["--list-classes"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 1000 and printed[967] == "967 espresso"
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,9 @@ def subject(folder, name="a cup", late=1.0):
 def test_pictures_are_drawn_once(tmp_path):
     drawn = []
 
-    def draw(file):
-        file.touch()
-        drawn.append(file)
+    def draw(store):
+        store.mkdir()
+        drawn.append(store)
         return np.full((3, 4, 4, 3), len(drawn), np.uint8)
 
     one = subject(tmp_path)

@@ -55,7 +55,7 @@ def test_the_matrix_holds_the_gradients_of_all_rows():
     @jax.jit
     def both(model, ids, baseline):
         def log_p(z):
-            logits = attrax.intervene(model, ids, {"embed": z})
+            logits = attrax.intervene(model, ids, at={"embed": z})
             return jax.nn.log_softmax(logits)[jnp.arange(len(ids) - 1), ids[1:]]
 
         z = attrax.capture(model, ids, at="embed")

@@ -200,6 +200,10 @@ def test_labels_are_unique_and_round_trip(names):
         (np.int64(967), 967),
         ("tabby", 281),
         ("tabby cat", 281),  # a second name
+        ("tabby, tabby cat", 281),  # as in the list of ImageNet
+        ("Tabby,TABBY  cat,", 281),
+        ("tabby_cat", 281),
+        ("missile, projectile", 744),  # "missile" alone is another class
         ("crane (bird)", 134),
         ("crane (machine)", 517),
         ("tank suit", 639),
@@ -219,7 +223,9 @@ def test_class_index(names, name, index):
         ("panther", "286 'cougar', 290 'jaguar'"),
         ("espreso", "No class is called 'espreso'; nearest: 'espresso'"),
         ("shark", "nearest: 'great white shark', 'tiger shark'"),
-        ("qqqq", r"No class is called 'qqqq'; see `labels\(\)`"),
+        ("qqqq", r"No class is called 'qqqq'; no name is like it\."),
+        ("tabby, espresso", "No class is called 'tabby, espresso'"),
+        (",", "No class is called ','"),
         (1000, "must be in 0 to 999; got 1000"),
         (-1, "must be in 0 to 999; got -1"),
     ],
@@ -227,6 +233,12 @@ def test_class_index(names, name, index):
 def test_class_index_explains_what_it_refuses(names, name, message):
     with pytest.raises(ValueError, match=message):
         pretrained.class_index(name)
+
+
+def test_whole_lines_of_imagenet_are_names(names):
+    for i, synonyms in enumerate(pretrained._synonyms()):
+        if len(synonyms) > 1 and i not in (638, 639):  # two suits of one name
+            assert pretrained.class_index(", ".join(synonyms)) == i
 
 
 def test_1001_classes(names):

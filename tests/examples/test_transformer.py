@@ -119,7 +119,7 @@ def test_interventions_in_one_layer_and_in_all(scanned, unrolled):
     def with_half(model, ids, names):
         """The output when activations are halved, for each group of names."""
         return [
-            attrax.intervene(model, ids, {n: lambda z: z / 2 for n in group}) for group in names
+            attrax.intervene(model, ids, at={n: lambda z: z / 2 for n in group}) for group in names
         ]
 
     one = [(f"layers[1]{place}",) for place in places]

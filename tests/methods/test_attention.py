@@ -160,7 +160,7 @@ def test_gradients_of_attention_are_those_of_patched_attention(variables, explai
     @jax.jit
     def moved(t):
         change = {name: (lambda a, d=step[k]: a + t * d) for k, name in enumerate(NAMES)}
-        return attrax.intervene(model, X, change)[0]
+        return attrax.intervene(model, X, at=change)[0]
 
     expected = jax.jvp(moved, (0.0,), (1.0,))[1]
     assert jnp.sum(found["gradients"] * step) == pytest.approx(float(expected), rel=1e-4)

@@ -189,7 +189,8 @@ def test_other_numbers_of_positions(name):
     explain = EXPLAIN[name]
     flat = explain(lambda z: smooth_head(z.reshape(Z.shape)), Z.reshape(12, 5))
     close(flat, explain(smooth_head, Z).reshape(12))
-    deep = explain(lambda z: smooth_head(z[0]), Z[None])
+    options = {"positions": 3} if name in POOLING else {}
+    deep = getattr(attrax, name)(lambda z: smooth_head(z[0]), Z[None], **options)
     close(deep[0], explain(smooth_head, Z))
 
 
@@ -359,6 +360,25 @@ def test_refusals_of_every_map(name):
         explain(lambda z: z, Z)
 
 
+POOLING = {
+    "grad_cam": lambda z, **options: attrax.grad_cam(jnp.sum, z, **options),
+    "grad_cam_plus_plus": lambda z, **options: attrax.grad_cam_plus_plus(jnp.sum, z, **options),
+    "score_cam": lambda z, **options: attrax.score_cam(jnp.sum, z, z, **options),
+}
+
+
+@pytest.mark.parametrize("name", POOLING)
+def test_a_batch_is_not_taken_for_an_example(name):
+    batch = jnp.stack([Z, Z])
+    message = r"one example, .*got shape \(2, 3, 4, 5\)\..*`jax\.vmap`.*pass `positions=3`"
+    with pytest.raises(ValueError, match=message):
+        POOLING[name](batch)
+    assert POOLING[name](batch, positions=3).shape == (2, 3, 4)
+    assert jax.vmap(POOLING[name])(batch).shape == (2, 3, 4)
+    with pytest.raises(ValueError, match=r"`z` must have 1 axes of positions, .*\(3, 4, 5\)"):
+        POOLING[name](Z, positions=1)
+
+
 def test_other_refusals():
     with pytest.raises(ValueError, match=r"one number for each channel of `z`; got \(5, 2\)"):
         attrax.cam(Z, KERNEL)
@@ -380,3 +400,20 @@ def test_other_refusals():
         attrax.upsample(jnp.ones((3, 4)), (2.5, 2))
     with pytest.raises(ValueError, match="`shape` must be at least 1; got 0"):
         attrax.upsample(jnp.ones((3, 4)), (0, 2))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
+def test_score_cam_gives_no_weight_to_a_score_of_minus_infinity(batch_size):
+    """The logarithm of a probability of 0, beside others that are finite."""
+    worst = jnp.argmin(jnp.sum(Z, axis=(0, 1)))
+
+    def score(x):
+        return jnp.where(jnp.sum(x) > 0.9, jnp.log(jnp.sum(x)), -jnp.inf)
+
+    image = Z[..., worst] / Z[..., worst].max()
+    found = attrax.score_cam(score, image, Z, batch_size=batch_size)
+    low, high = Z.min((0, 1), keepdims=True), Z.max((0, 1), keepdims=True)
+    masks = (Z - low) / (high - low)
+    seen_through = jax.vmap(lambda mask: score(mask * image), in_axes=-1)(masks)
+    assert np.isfinite(found).all()
+    close(found, Z @ jax.nn.softmax(seen_through))

@@ -54,6 +54,8 @@ def test_channels_along_another_axis():
 
 
 def test_refusals_of_the_strongest_channel():
+    with pytest.raises(TypeError, match=r"`score` must be a function; got 1\. .*logit\(1\)`"):
+        attrax.strongest_channel(MODEL, X, score=1, at="first")
     with pytest.raises(ValueError, match="no layer 'firsd'"):
         attrax.strongest_channel(MODEL, X, score=SCORE, at="firsd")
     with pytest.raises(ValueError, match=r"`axis` must lie in \[-3, 3\)"):

@@ -28,7 +28,7 @@ def agrees(model, *inputs, at):
     for name in at:
         z, tail = attrax.cut(model, *inputs, at=name)
         close(tail(z), wanted)
-        same = attrax.intervene(model, *inputs, {name: lambda z: z})
+        same = attrax.intervene(model, *inputs, at={name: lambda z: z})
         close(same, wanted)
         for found in (tail(z), same):
             if isinstance(wanted, dict):
@@ -289,6 +289,6 @@ def test_outputs_and_arguments_whose_class_looks_at_its_fields():
     for name in ("encoder/Dense_0", "encoder", "pool", "pool:in"):
         z, tail = attrax.cut(model, X, at=name)
         close(tail(z).last, model(X).last)
-        close(attrax.intervene(model, X, {name: lambda z: z}).last, model(X).last)
+        close(attrax.intervene(model, X, at={name: lambda z: z}).last, model(X).last)
         attrax.gradients_at(model, X, score=lambda y: y.last.sum(), at=name)
     assert isinstance(attrax.capture(model, X, at="encoder"), Output)

@@ -330,19 +330,19 @@ def test_intervene_by_value_function_and_iteration():
     def model(x):
         return attrax.tap("b", attrax.tap("a", x) * 2).sum()
 
-    close(attrax.intervene(model, X, {"a": jnp.ones(3)}), 6.0)
-    close(attrax.intervene(model, X, {"b": lambda z: z * 10}), 20 * X.sum())
+    close(attrax.intervene(model, X, at={"a": jnp.ones(3)}), 6.0)
+    close(attrax.intervene(model, X, at={"b": lambda z: z * 10}), 20 * X.sum())
     both = {"a": jnp.ones(3), "b": lambda z: z + 1}
-    close(attrax.intervene(model, X, both), 9.0)
-    ablated = attrax.intervene(scanned, X, {"h[1]": jnp.zeros(3)})
-    expected = attrax.intervene(unrolled, X, {"h1": jnp.zeros(3)})
+    close(attrax.intervene(model, X, at=both), 9.0)
+    ablated = attrax.intervene(scanned, X, at={"h[1]": jnp.zeros(3)})
+    expected = attrax.intervene(unrolled, X, at={"h1": jnp.zeros(3)})
     close(ablated, expected)
-    close(attrax.intervene(scanned, X, {"h": lambda z: 0 * z}), jnp.sin(X))
-    close(attrax.intervene(scanned, X, {"h": jnp.zeros((3, 3))}), jnp.sin(X))
+    close(attrax.intervene(scanned, X, at={"h": lambda z: 0 * z}), jnp.sin(X))
+    close(attrax.intervene(scanned, X, at={"h": jnp.zeros((3, 3))}), jnp.sin(X))
 
 
 def test_intervene_is_jittable_and_differentiable():
-    slope = jax.jit(jax.grad(lambda v: attrax.intervene(net, X, {"first": v}).sum()))
+    slope = jax.jit(jax.grad(lambda v: attrax.intervene(net, X, at={"first": v}).sum()))
     z, tail = attrax.cut(net, X, at="first")
     close(slope(z) + 1, jax.grad(lambda z: tail(z).sum())(z) + 1)
 
@@ -412,16 +412,16 @@ def test_what_cannot_be_reached_says_so():
     close(attrax.capture(model, X, at="own#0"), jnp.sin(X))
 
 
-def test_a_scan_inside_a_branch_is_captured_by_iterations():
+def test_a_scan_inside_a_branch_is_captured_whole_and_by_iterations():
     def model(x):
         def loop(x):
             return jax.lax.scan(lambda x, _: (attrax.tap("h", x * 2), None), x, None, length=2)[0]
 
         return jax.lax.cond(x[0] > 0, loop, lambda x: x, x)
 
-    with pytest.raises(ValueError, match="stands in a branch"):
-        attrax.capture(model, X, at="h")
-    close(attrax.capture(model, X, at="h[1]"), 4 * X)
+    for x in (X, -X):  # whichever branch is taken
+        close(attrax.capture(model, x, at="h"), jnp.stack([2 * x, 4 * x]))
+        close(attrax.capture(model, x, at="h[1]"), 4 * x)
 
 
 def test_a_rule_that_closes_over_a_tracer_names_the_remedy():
@@ -464,11 +464,12 @@ def test_gradients_at_refuses_integers_and_vectors():
 
 def test_interventions_must_be_like_the_activation():
     with pytest.raises(ValueError, match="must be like the activation"):
-        attrax.intervene(net, X, {"first": jnp.ones(4)})
+        attrax.intervene(net, X, at={"first": jnp.ones(4)})
     with pytest.raises(ValueError, match="must be like the activation"):
-        attrax.intervene(net, X, {"first": lambda z: z.sum()})
-    with pytest.raises(TypeError, match="must map names of layers"):
-        attrax.intervene(net, X)
+        attrax.intervene(net, X, at={"first": lambda z: z.sum()})
+    with pytest.raises(TypeError, match=r"`at` must map names of layers .* got str"):
+        attrax.intervene(net, X, at="first")
+    close(attrax.intervene(net, X, at={}), net(X))
 
 
 def test_a_model_must_be_callable():
@@ -495,7 +496,7 @@ def test_names_that_overlap_in_a_scan_are_refused():
     for ask in (
         lambda at: attrax.capture(scanned, X, at=at),
         lambda at: attrax.gradients_at(scanned, X, score=jnp.sum, at=at),
-        lambda at: attrax.intervene(scanned, X, dict.fromkeys(at, lambda z: z)),
+        lambda at: attrax.intervene(scanned, X, at=dict.fromkeys(at, lambda z: z)),
     ):
         with pytest.raises(ValueError, match="ask for them in two calls"):
             ask(["h[1]", "h"])
@@ -593,3 +594,157 @@ def test_capture_needs_values():
         attrax.capture(net, jax.ShapeDtypeStruct((3,), jnp.float32), at="first")
     shapes = attrax.layers(net, jax.ShapeDtypeStruct((3,), jnp.float32))
     assert [layer.name for layer in shapes][:2] == ["first", "second"]
+
+
+def test_layers_that_meet_only_in_a_joint_tap_can_be_cut_together():
+    def model(x):
+        pair = attrax.tap("pair", (attrax.tap("a", jnp.sin(x)), jnp.cos(x)))
+        b = attrax.tap("b", pair[1] * 2)  # of "a" it depends on nothing
+        return (pair[0] * b + attrax.tap("after", pair)[1]).sum()
+
+    z, tail = attrax.cut(model, X, at=["a", "b"])
+    close(tail(z), model(X))
+    close(jax.grad(tail)(z), {"a": z["b"], "b": z["a"]})
+    joint, rest = attrax.cut(tail, z, at="after")  # the tap stands in the tail, whole
+    close(joint, (jnp.sin(X), jnp.cos(X)))
+    close(rest(joint), model(X))
+    for at in (["a", "pair"], ["pair", "b"]):
+        with pytest.raises(ValueError, match="lies upstream of another"):
+            attrax.cut(model, X, at=at)
+
+
+def test_what_passes_beside_a_cut_through_a_joint_tap_is_computed_once():
+    def model(x):
+        a, b = attrax.tap("pair", (attrax.tap("a", jnp.sin(x)), x))
+        return a.sum() + jnp.exp(b).sum()
+
+    z, tail = attrax.cut(model, X, at="a")
+    assert " exp " not in str(jax.make_jaxpr(lambda tail, z: tail(z))(tail, z))
+    close(tail(z), model(X))
+
+
+def printing(seen):
+    def model(x):
+        jax.debug.callback(lambda v: seen.append(("before", float(v))), x[0])
+        h = attrax.tap("h", jnp.sin(x))
+        jax.debug.callback(lambda v: seen.append(("after", float(v))), h[0])
+
+        def step(h, _):
+            jax.debug.callback(lambda v: seen.append(("loop", float(v))), h[0])
+            return h * 2, None
+
+        return jax.lax.scan(step, h, length=2)[0]
+
+    return model
+
+
+def test_effects_that_depend_on_the_activation_are_in_the_tail():
+    seen = []
+    z, tail = attrax.cut(printing(seen), X, at="h")
+    jax.effects_barrier()
+    assert [kind for kind, _ in seen] == ["before"]
+    seen.clear()
+    tail(2 * z)
+    jax.effects_barrier()
+    assert sorted(kind for kind, _ in seen) == ["after", "loop", "loop"]
+    close(np.sort([value for _, value in seen]), 2 * float(z[0]) * np.array([1, 1, 2]))
+    seen.clear()
+    attrax.intervene(printing(seen), X, at={"h": 3 * z})
+    jax.effects_barrier()
+    assert sorted(kind for kind, _ in seen) == ["after", "before", "loop", "loop"]
+
+
+def test_one_name_and_a_list_of_one_name_are_different_questions():
+    for at in ("first", ["first"], "first"):
+        z, tail = attrax.cut(net, X, at=at)
+        assert isinstance(z, dict) == (at == ["first"])
+        close(tail(z), net(X))
+
+
+def test_a_model_and_a_cut_with_a_score():
+    score = attrax.scores.logit(1)
+    model = attrax.as_model(net)
+    close(model.then(score)(X), net(X)[1])
+    z, fn = attrax.cut(net, X, at="second", score=score)
+    _, tail = attrax.cut(net, X, at="second")
+    close(fn(z), net(X)[1])
+    close(jax.grad(fn)(z), jax.grad(lambda z: score(tail(z)))(z))
+
+
+def test_a_score_that_is_no_function_is_refused():
+    for ask in (
+        lambda: attrax.as_model(net).then(1),
+        lambda: attrax.cut(net, X, at="second", score=1),
+        lambda: attrax.gradients_at(net, X, score=1, at="second"),
+        lambda: attrax.gradients_at(net, X, score=None, at="second"),
+    ):
+        with pytest.raises(TypeError, match=r"`score` must be a function of .*; got (1|None)\."):
+            ask()
+
+
+def test_functions_that_compute_need_values():
+    shape = jax.ShapeDtypeStruct((3,), jnp.float32)
+    for ask in (
+        lambda: attrax.cut(net, shape, at="first"),
+        lambda: attrax.gradients_at(net, shape, score=jnp.sum, at="first"),
+        lambda: attrax.intervene(net, shape, at={"first": X}),
+    ):
+        with pytest.raises(TypeError, match="computes and needs values"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fits"),
+    [
+        ("int32", jnp.array([0.7, 1.9]), False),
+        ("int32", np.array([0.7, 1.9]), False),
+        ("int32", jnp.array([True, False]), True),
+        ("int32", np.array([3, 4]), True),
+        ("uint8", jnp.array([-1, 3], jnp.int32), False),
+        ("bool", jnp.array([0, 2], jnp.int32), False),
+        ("float32", np.array([1, 2]), True),
+        ("float32", np.array([1.5, 2.5]), True),
+        ("bfloat16", jnp.array([1.5, 2.5]), True),
+        ("float32", jnp.array([1.0, 2.0j]), False),
+    ],
+)
+def test_a_replacement_of_another_dtype_changes_no_value(old, new, fits):
+    def model(x):
+        return attrax.tap("h", x.astype(old)) * 1
+
+    x = jnp.array([0.0, 1.0])
+    for replacement in (new, lambda z: new):
+        if fits:
+            found = attrax.intervene(model, x, at={"h": replacement})
+            assert found.dtype == model(x).dtype
+            close(found, new)
+        else:
+            with pytest.raises(TypeError, match=r"'h' is .*, and the activation .* would change"):
+                attrax.intervene(model, x, at={"h": replacement})
+
+
+def graph(x):
+    nodes, senders = attrax.tap("graph", (jnp.sin(x), jnp.array([2, 0, 0])))
+    return (nodes[senders] * nodes).sum()
+
+
+def test_integers_beside_floats_are_held_fixed():
+    found = attrax.gradients_at(graph, X, score=jnp.sum, at="graph")
+    z, tail = attrax.cut(graph, X, at="graph")
+    wanted = jax.grad(lambda nodes: tail((nodes, z[1])))(z[0])
+    close(found, (wanted, jnp.zeros(3)))
+
+    z, fn = attrax.cut(graph, X, at="graph", score=jnp.sum)
+    assert z[1] is None
+    close(jax.grad(fn)(z), (wanted, None))
+    close(attrax.gradient_times_input(fn, z), (wanted * z[0], None))
+
+    def looped(x):
+        def step(x, i):
+            x, _ = attrax.tap("state", (jnp.sin(x), i))
+            return x, None
+
+        return jax.lax.scan(step, x, jnp.arange(2))[0]
+
+    stacked = attrax.gradients_at(looped, X, score=jnp.sum, at="state")
+    close(stacked, (jnp.stack([jnp.cos(jnp.sin(X)), jnp.ones(3)]), jnp.zeros(2)))

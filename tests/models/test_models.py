@@ -99,13 +99,25 @@ def test_a_batch_axis_at_another_place():
 
 def test_an_activation_that_mixes_the_batch_with_another_axis_is_refused():
     def model(xs):
-        flat = attrax.tap("flat", xs.reshape(-1))
-        return flat.reshape(xs.shape).sum(axis=1)
+        return attrax.tap("pairs", xs @ xs.T).sum(axis=1)
 
     one = attrax.unbatched(model)
-    close(one(X), X.sum())
+    close(one(X), X @ X)
     with pytest.raises(ValueError, match="not an axis of its own"):
-        attrax.cut(one, X, at="flat")
+        attrax.cut(one, X, at="pairs")
+
+
+def test_heads_that_are_folded_into_the_batch_are_those_of_one_example():
+    def model(xs):
+        heads = attrax.tap("heads", 2 * xs.reshape(-1, 3))  # (batch * heads, 3)
+        return jnp.tanh(heads).reshape(len(xs), -1).sum(axis=1)
+
+    x = jnp.stack([X, 2 * X, 3 * X])
+    one = attrax.unbatched(model)
+    z, tail = attrax.cut(one, x, at="heads")
+    close(z, 2 * x)
+    close(tail(z), jnp.tanh(2 * x).sum())
+    close(jax.grad(tail)(z), 1 - jnp.tanh(2 * x) ** 2)
 
 
 def test_an_output_without_a_batch_axis_is_refused():

@@ -42,7 +42,7 @@ READ = {
     "layers": lambda model: attrax.layers(model, X),
     "capture": lambda model: attrax.capture(model, X, at="h"),
     "cut": lambda model: attrax.cut(model, X, at="h"),
-    "intervene": lambda model: attrax.intervene(model, X, {"h": X}),
+    "intervene": lambda model: attrax.intervene(model, X, at={"h": X}),
     "gradients_at": lambda model: attrax.gradients_at(model, X, score=lambda y: y, at="h"),
     "check": lambda model: attrax.check(model, X),
     "unbatched": lambda model: attrax.layers(attrax.unbatched(model), X),

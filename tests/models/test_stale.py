@@ -193,7 +193,7 @@ def test_a_changed_function_is_read_anew(case):
     close(z.sum(), after)
     close(tail(z), after)
     close(attrax.capture(model, X, at="h").sum(), after)
-    close(attrax.intervene(model, X, {"h": lambda h: 2 * h}), 2 * after)
+    close(attrax.intervene(model, X, at={"h": lambda h: 2 * h}), 2 * after)
     close(attrax.gradients_at(model, X, score=lambda y: y**2 / 2, at="h")[0], after)
 
 
@@ -233,7 +233,7 @@ def test_arrays_closed_over_are_not_kept_alive():
         attrax.cut(tail, z, at=":reduce_sum#0")
         attrax.capture(model, X, at="h")
         attrax.capture(attrax.from_linen(Field(Frozen(w[0])), {}), X, at="h")
-        attrax.intervene(model, X, {"h": 2 * z})
+        attrax.intervene(model, X, at={"h": 2 * z})
         return weakref.ref(w)
 
     found = [explain() for _ in range(3)]

@@ -130,7 +130,7 @@ def test_ablation_at_a_layer(case):
         filling = jnp.asarray(case["method_args"].get("layer_baselines", jnp.zeros_like(z)[None]))
 
         def without(index, x=x, score=score, z=z, filling=filling[0]):
-            return score(attrax.intervene(model, *x, {at: z.at[index].set(filling[index])}))
+            return score(attrax.intervene(model, *x, at={at: z.at[index].set(filling[index])}))
 
         where = tuple(jnp.indices(z.shape).reshape(z.ndim, -1))
         drops = score(model(*x)) - jax.jit(jax.vmap(without))(where)
@@ -374,7 +374,7 @@ REPRODUCED = {
         for at in ("l2_relu", "logits")
     ],
     "tiny.fprop_identity": lambda n: jax.vmap(
-        lambda x, value: attrax.intervene(first_of_tiny, x, {"l1_relu": value})
+        lambda x, value: attrax.intervene(first_of_tiny, x, at={"l1_relu": value})
     )(inputs(n), inputs(n, "intervention")),
     "tiny.qoi_bprop_full": lambda n: each(n, of(tiny, maximum, attrax.gradient)),
     "tiny.qoi_bprop_identity": lambda n: each(n, of(lambda x: x, maximum, attrax.gradient)),

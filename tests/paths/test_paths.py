@@ -157,3 +157,21 @@ def test_what_is_refused():
         paths.straight(X, jnp.ones(1))
     with pytest.raises(TypeError, match="`x` must be floating; got int32"):
         paths.straight(jnp.arange(3))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        paths.straight,
+        paths.polyline(jnp.array([3e20, -7.0, 0.1])),
+        paths.tokenwise([2, 0, 1]),
+        lambda x, b: lambda t: paths.interpolate(x, b, [t])[0],
+    ],
+    ids=["straight", "polyline", "tokenwise", "interpolate"],
+)
+def test_both_ends_are_met_to_the_last_bit(path):
+    """Beside a baseline of 1e30 the difference to it has no digits left for x."""
+    x, baseline = jnp.array([0.1, -3.0, 7.7]), jnp.array([1e30, -1e25, 0.3])
+    curve = path(x, baseline)
+    np.testing.assert_array_equal(curve(1.0), x)
+    np.testing.assert_array_equal(curve(0.0), baseline)

@@ -1,6 +1,7 @@
 """The order of the modules, what `import attrax` loads, and that the documents are true."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -178,6 +179,47 @@ def test_import_loads_only_what_jax_loads():
 def test_the_rest_is_loaded_on_first_use():
     loaded = loaded_by("import attrax\nattrax.from_linen, attrax.from_nnx, attrax.plot")
     assert loaded >= {"flax", "matplotlib"}
+
+
+def test_pages_are_made_without_matplotlib():
+    loaded = loaded_by("import attrax.html\nattrax.html.plain_tokens")
+    assert loaded.isdisjoint({"matplotlib", "flax", "optax", "tensorstore", "scipy"})
+
+
+NAMESPACES = (
+    *("scores", "distributions", "concepts", "priors", "text", "quadrature", "paths", "metrics"),
+    *LAZY,
+)
+
+
+@pytest.mark.parametrize("name", NAMESPACES)
+def test_a_namespace_shows_its_own_names(name):
+    module = getattr(attrax, name)
+    shown = dir(module)
+    assert shown == sorted(set(shown)) and shown
+    for each in shown:
+        found = getattr(module, each)
+        assert not each.startswith("_")
+        assert not inspect.ismodule(found), each
+        # Constants and aliases of types do not know where they come from.
+        if inspect.isfunction(found) or inspect.isclass(found):
+            assert found.__module__.startswith(module.__name__) or each in SHARED, each
+    own = {
+        each
+        for each, found in vars(module).items()
+        if getattr(found, "__module__", "") == module.__name__ and not each.startswith("_")
+    }
+    assert own <= set(shown), "add them to `__all__`"
+
+
+# Of `_show`, which plots and pages share.
+SHARED = ("mask_array", "saliency_array")
+
+
+def test_every_namespace_is_here():
+    public = {name for name in dir(attrax) if inspect.ismodule(getattr(attrax, name))}
+    assert public == set(NAMESPACES)
+    assert not [n for n in dir(attrax) if n.startswith("_") and n != "__version__"]
 
 
 def test_an_unknown_name_is_an_attribute_error():

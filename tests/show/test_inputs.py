@@ -388,6 +388,8 @@ def test_a_series_or_a_volume_is_no_picture():
             draw(volume)
     with pytest.raises(ValueError, match=r"`image` .* got \(20,\)\. `plot.time_series` draws"):
         plot.overlay(MAP, series)
+    with pytest.raises(ValueError, match=r"`image` must lie in \[0, 1\].*`plot.time_series`"):
+        plot.overlay(np.ones((60, 3)), 20 * np.ones((60, 3)))
     with pytest.raises(ValueError, match=r"`image` .* of a volume draw one slice at a time"):
         plot.overlay(MAP, volume)
 
@@ -411,6 +413,14 @@ def test_half_a_surrogate_pair_can_be_drawn(draw):
     drawn = draw()
     figure = drawn if hasattr(drawn, "savefig") else drawn.get_figure(root=True)
     figure.savefig(BytesIO(), format="svg")
+
+
+def test_nothing_controls_a_terminal():
+    codes = [*range(32), *range(127, 160)]
+    every = "".join(map(chr, codes))
+    plain = html.plain_tokens([Text([every], [[1.0], [2.0]], every, every)], classes=[every, "b"])
+    assert not {ord(letter) for letter in plain.replace("\n", "")} & set(codes)
+    assert len(plain.split("\n")) == 3
 
 
 def test_half_a_surrogate_pair_can_be_printed_and_written(tmp_path):

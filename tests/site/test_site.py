@@ -94,6 +94,13 @@ def test_formulas_are_drawn():
         assert "<merror" not in page, path
 
 
+def test_a_sentence_is_not_taken_for_a_type():
+    text = (SITE / "reference" / "methods.html").read_text("utf-8")
+    found = re.findall(r">Returns:</span>.*?<code>(.*?)</code>", text, re.DOTALL)
+    assert len(found) > 30
+    assert [code for code in found if re.search(r"\w+ \w+ ", re.sub("<.*?>", "", code))] == []
+
+
 def test_names_are_linked():
     text = (SITE / "concepts.html").read_text("utf-8")
     assert re.search(r'href="reference/models.html#attrax.cut"[^>]*><code>attrax.cut</code>', text)

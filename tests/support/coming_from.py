@@ -396,7 +396,7 @@ LAYERS = (
     ),
     Row(
         "`LayerFeatureAblation`, one neuron",
-        'fn(x) - scores.logit(i)(attrax.intervene(model, x, {"early": '
+        'fn(x) - scores.logit(i)(attrax.intervene(model, x, at={"early": '
         "lambda z: z.at[0, 1, 2].set(0.0)}))",
         "`intervene` replaces activations by any value or function. Masks of features, for inputs "
         "and layers: planned.",
@@ -516,7 +516,7 @@ TRULENS = (
     ),
     Row(
         '`fprop(..., doi_cut=Cut("early"), intervention=2 * z)`',
-        'attrax.intervene(model, x, {"early": 2 * z})',
+        'attrax.intervene(model, x, at={"early": 2 * z})',
         "",
         lambda r: r.logits(2 * r.z),
     ),

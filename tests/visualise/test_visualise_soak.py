@@ -75,6 +75,6 @@ def test_other_channels_are_added_to_those_that_are_there(model, made, folder):
     assert more.units == (*range(CHANNELS), 5)
     np.testing.assert_array_equal(more.sprites[:CHANNELS], made.sprites)
     assert not np.array_equal(more.tile(5), more.tile(2))
-    assert not list(folder.rglob("*.npz"))
+    assert not list(folder.rglob("unfinished-*"))
     # Made in another way, they are drawn anew.
     assert sprites.registered(LAYER, folder, steps=47) is None

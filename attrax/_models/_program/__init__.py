@@ -2,7 +2,8 @@
 
 A program is a jaxpr. `normalise` brings it into a form in which every value has an address: jitted
 functions are inlined, and every module call, named function and primitive is followed by a tap that
-carries its names. On that form everything else is a small graph operation:
+carries its addresses. No equation is evaluated for it. On that form everything else is a small
+graph operation:
 
     expose   move one tap to the top level (out of a remat, a branch, one iteration of a scan)
     split    the equations that depend on a tap (tail) and all the others (head)
@@ -20,19 +21,24 @@ from ._comparing import Difference as Difference
 from ._comparing import difference as difference
 from ._dependence import depends as depends
 from ._editing import Edits as Edits
+from ._editing import Kept as Kept
 from ._editing import edit as edit
+from ._equations import Aval as Aval
+from ._equations import Body as Body
 from ._equations import Program as Program
+from ._equations import Value as Value
 from ._equations import held_arrays as held_arrays
 from ._equations import input_avals as input_avals
+from ._equations import output_avals as output_avals
 from ._equations import run as run
 from ._equations import trace as trace
+from ._naming import Axes as Axes
 from ._naming import BatchAxis as BatchAxis
 from ._naming import normalise as normalise
 from ._rewriting import Rewrite as Rewrite
 from ._rewriting import rewritten as rewritten
 from ._rules import closes_over_values as closes_over_values
 from ._rules import holds_dead_tracer as holds_dead_tracer
-from ._sites import RANGE as RANGE
 from ._sites import Site as Site
 from ._sites import is_open as is_open
 from ._sites import sites as sites
@@ -43,3 +49,4 @@ from ._surgery import Upstream as Upstream
 from ._surgery import expose as expose
 from ._surgery import residuals as residuals
 from ._surgery import split as split
+from ._surgery import upto as upto

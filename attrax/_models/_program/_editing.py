@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 
+from .._address import Address
 from .._taps import tap_p
-from ._equations import OPENED, Env, bodies_of, open_jaxpr, scan_parts
-from ._sites import names_of, sites
+from ._equations import OPENED, Body, Env, Eqn, Value, bodies_of, open_jaxpr, scan_parts
+from ._sites import label_of, names_of, put_back, sites, taken_off
 
-Edit = Callable[[list[Any], Any], list[Any]]
+Edit: TypeAlias = Callable[[list[Value], Any], Sequence[Value]]
+Kept: TypeAlias = dict[Address, list[Value]]
 
 
 class Edits(NamedTuple):
@@ -20,11 +22,14 @@ class Edits(NamedTuple):
     `feed[name]` has one leading axis for each scan that the tap stands in.
     """
 
-    change: Mapping[str, Edit]
-    feed: Mapping[str, Any]
-    keep: frozenset[str]
+    change: Mapping[Address, Edit]
+    feed: Mapping[Address, Any]
+    keep: frozenset[Address]
 
-    def within(self, eqn: Any) -> Edits:
+    def within(self, eqn: Eqn) -> Edits:
+        """The edits that lie inside of an equation."""
+        if eqn.primitive.name not in OPENED:
+            return Edits({}, {}, frozenset())
         names = {n for body in bodies_of(eqn) for s in sites(body) for n in s.label.names}
         return Edits(
             {n: f for n, f in self.change.items() if n in names},
@@ -33,30 +38,41 @@ class Edits(NamedTuple):
         )
 
 
-def edit(jaxpr: Any, args: Sequence[Any], edits: Edits) -> tuple[list[Any], dict[str, Any]]:
+def edit(jaxpr: Body, args: Sequence[Value], edits: Edits) -> tuple[list[Value], Kept]:
     """Evaluate a program with edits at its taps: its outputs, and the values kept."""
-    env, opened, kept = Env(jaxpr, args), open_jaxpr(jaxpr), {}
+    env, opened = Env(jaxpr, args), open_jaxpr(jaxpr)
+    kept: Kept = {}
+    waiting: list[Eqn] = []
     for eqn in opened.eqns:
-        if eqn.primitive is tap_p:
-            values = env.read(eqn.invars)
-            for name in names_of(eqn):
-                if name in edits.change:
-                    values = edits.change[name](values, edits.feed.get(name))
-                if name in edits.keep:
-                    kept[name] = values
-            env.write(eqn, values)
+        inner = edits.within(eqn)
+        if eqn.primitive is not tap_p and not inner.change and not inner.keep:
+            waiting.append(eqn)
             continue
-        inner = edits.within(eqn) if eqn.primitive.name in OPENED else Edits({}, {}, frozenset())
-        if not inner.change and not inner.keep:
-            env.bind(jaxpr, [eqn])
-            continue
-        values, found = _edit_inside(eqn, env.read(eqn.invars), inner)
+        env.bind(jaxpr, waiting)
+        waiting, values = [], env.read(eqn.invars)
+        edited = _edit_tap if eqn.primitive is tap_p else _edit_inside
+        values, found = edited(eqn, values, edits if eqn.primitive is tap_p else inner)
         env.write(eqn, values)
         kept.update(found)
+    env.bind(jaxpr, waiting)
     return env.read(opened.outvars), kept
 
 
-def _edit_inside(eqn: Any, values: list[Any], edits: Edits) -> tuple[list[Any], dict[str, Any]]:
+def _edit_tap(eqn: Eqn, values: list[Value], edits: Edits) -> tuple[list[Value], Kept]:
+    label = label_of(eqn)
+    names = [n for n in names_of(eqn) if n in edits.change or n in edits.keep]
+    if label is None or not names:
+        return values, {}
+    inner, kept = taken_off(values, label.axes), {}
+    for name in names:
+        if name in edits.change:
+            inner = list(edits.change[name](inner, edits.feed.get(name)))
+        if name in edits.keep:
+            kept[name] = inner
+    return put_back(inner, label.axes), kept
+
+
+def _edit_inside(eqn: Eqn, values: list[Value], edits: Edits) -> tuple[list[Value], Kept]:
     if eqn.primitive.name == "cond":
         index, *operands = values
         branches = [

@@ -1,238 +1,171 @@
-"""The naming pass: every value of a program gets its addresses."""
+"""The naming of a program: every value of it gets its addresses, in two passes.
+
+The first puts a tap behind every operation, with the scope it stands in and the scans around it;
+the second counts what is called the same, in the order of execution. Equations are moved, not
+evaluated.
+"""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.extend.core as jex
 
-from .._taps import Label, tap_p
+from .._address import Address, Blocked, Loop, words_of
+from .._taps import Call, Label, tap_p
 from ._equations import (
     INLINED,
     OPENED,
-    Env,
+    Atom,
+    Body,
+    Builder,
+    Eqn,
+    Jaxpr,
     Program,
+    Var,
     bodies_of,
-    constants,
-    input_avals,
     is_var,
     like,
     open_jaxpr,
-    trace,
+    outputs_of,
+    piece,
+    renamed,
     with_bodies,
 )
-from ._sites import RANGE
+from ._sites import label_of, map_labels, viewed
+
+Words: TypeAlias = tuple[str, ...]
 
 
-def _tap_paths(jaxpr: Any) -> Iterator[tuple[str, ...]]:
-    for eqn in open_jaxpr(jaxpr).eqns:
-        if eqn.primitive is tap_p and not eqn.params["label"].names:
-            yield eqn.params["label"].path
-        for body in bodies_of(eqn):
-            yield from _tap_paths(body)
+class _Scope(NamedTuple):
+    """A module whose call is running."""
+
+    words: Words = ()
+    call: Call | None = None
 
 
-def _common_prefix(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    prefix = paths[0] if paths else ()
-    for path in paths[1:]:
-        while path[: len(prefix)] != prefix:
-            prefix = prefix[:-1]
-    return prefix
-
-
-class _Mark(NamedTuple):
-    """Iterations of an enclosing scan: written behind the path's component number `depth`."""
-
-    depth: int
-    text: str
-
-
-class _Namer:
-    """Gives every value of a program its addresses, in the order of execution.
+class _Placer(Builder):
+    """The first pass over one program: jitted functions put in place, every operation tapped.
 
     The module that an operation belongs to follows from the taps themselves: the tap of a module's
     input opens its scope, the tap of its output closes it.
     """
 
-    def __init__(self, axes: Mapping[str, Any] | None = None):
-        self.counts: Counter[str] = Counter()
-        self.used: set[str] = set()
-        self.axes = axes
+    def __init__(self, scopes: list[_Scope]):
+        super().__init__()
+        self.scopes = scopes
 
-    def run(self, jaxpr, args, scopes: list[Any], marks: tuple[_Mark, ...]):
-        env, opened = Env(jaxpr, args), open_jaxpr(jaxpr)
+    def place(self, body: Body, inputs: Sequence[Atom], fresh: bool) -> list[Atom]:
+        """Add all equations of a body, each with its tap; return the body's outputs."""
+        same, opened = self.names(body, inputs), open_jaxpr(body)
         named = {v for e in opened.eqns if _is_final(e) for v in e.invars if is_var(v)}
         made_by = {v: e for e in opened.eqns for v in e.outvars}
         for eqn in opened.eqns:
             if eqn.primitive is tap_p:
-                values = self._tap(eqn.params["label"], env.read(eqn.invars), scopes, marks)
-                env.write(eqn, values)
+                self._label(self.add(eqn, same, fresh))
             elif eqn.primitive.name in INLINED:
-                body = next(bodies_of(eqn))
-                env.write(eqn, self.run(body, env.read(eqn.invars), scopes, marks))
-                self._name(env, eqn, [eqn.params.get("name", "")], [], scopes, marks)
+                found = self.place(next(bodies_of(eqn)), renamed(eqn.invars, same), fresh=True)
+                same.update(zip(eqn.outvars, found, strict=True))
+                self._tap(eqn, same, [eqn.params.get("name", "")], [])
             else:
+                added = self.add(eqn, same, fresh)
                 if eqn.primitive.name in OPENED:
-                    env.bind(jaxpr, [self._enter(eqn, scopes, marks)])
-                else:
-                    env.bind(jaxpr, [eqn])
-                if not any(v in named for v in eqn.outvars):
-                    functions = [
-                        _function_name(eqn),
-                        "softmax" if _is_softmax(eqn, made_by) else "",
-                    ]
-                    self._name(env, eqn, functions, [eqn.primitive.name], scopes, marks)
-        return env.read(opened.outvars)
+                    self.eqns[-1] = self._entered(added)
+                if named.isdisjoint(eqn.outvars):
+                    self._tap(eqn, same, _functions(eqn, made_by), [eqn.primitive.name])
+        return renamed(opened.outvars, same)
 
-    def _enter(self, eqn, scopes, marks):
-        if eqn.primitive.name == "scan":
-            (body,) = bodies_of(eqn)
-            marks = (*marks, _scan_mark(body, scopes[-1][0], eqn.params["length"]))
-
-        def rename(body):
-            inner = list(scopes)
-            named = jax.make_jaxpr(lambda *args: self.run(body, args, inner, marks))(
-                *input_avals(body)
-            )
-            return like(body, open_jaxpr(named), constants(named))
-
-        return with_bodies(eqn, rename)
-
-    def _tap(self, label: Label, values, scopes, marks):
-        if label.kind == "hidden":
-            return self._bind(label, values)
-        if label.names:  # named by an earlier reading: a tail that is read again
-            names = tuple(self._again(name, marks) for name in label.names)
-            return self._bind(label._replace(names=names), values)
+    def _label(self, eqn: Eqn) -> None:
+        """Give a tap of a module, or of `attrax.tap`, the address that its place tells."""
+        label = label_of(eqn)
+        if label is None or label.names:  # the latter: a tail that is read again
+            return
         if label.call is not None and label.call.returns_arrays:
             if label.anchor:
-                scopes.append((label.path, label.call))
-            elif any(call is label.call for _, call in scopes):
-                while scopes.pop()[1] is not label.call:
+                self.scopes.append(_Scope(words_of(label.path), label.call))
+            elif any(scope.call is label.call for scope in self.scopes):
+                while self.scopes.pop().call is not label.call:
                     pass
-        path = label.path if label.kind == "module" else (*scopes[-1][0], *label.path)
-        text = _join(path, marks) + label.method
-        names = (self._count(text, label.anchor),)
-        return self._bind(label._replace(call=None, names=names), values)
+        words = words_of(label.path, label.method)
+        if label.kind == "tap":
+            words = (*self.scopes[-1].words, *words)
+        label = label._replace(call=None, names=(Address(words, anchor=label.anchor),))
+        self.eqns[-1] = eqn.replace(params={"label": label})
 
-    def _name(self, env, eqn, functions, primitives, scopes, marks):
+    def _tap(
+        self, eqn: Eqn, same: dict[Var, Atom], functions: Sequence[str], primitives: Sequence[str]
+    ) -> None:
         """Tap the results of a named function or of a primitive."""
-        outputs = [v for v in eqn.outvars if not isinstance(v, jex.DropVar)]
+        outputs = outputs_of(eqn)
         functions = [f for f in functions if f.isidentifier() and not f.startswith("_")]
         if not outputs or not (functions or primitives):
             return
-        scope = scopes[-1][0]
-        texts = [_join((*scope, f":{name}"), marks) for name in [*functions, *primitives]]
-        names = [self._count(text.replace("/:", ":"), "") for text in texts]
-        plain = [_as_function(name) for name in names[: len(functions)]]
-        kind = "function" if functions else "primitive"
+        scope = self.scopes[-1].words
+        names = tuple(Address((*scope, f":{name}")) for name in [*functions, *primitives])
         tree = jax.tree.structure(0 if len(outputs) == 1 else (0,) * len(outputs))
-        label = Label(kind, scope, tree=tree, names=(*plain, *names))
-        env.update(zip(outputs, self._bind(label, env.read(outputs)), strict=True))
+        label = Label("function" if functions else "primitive", (), tree=tree, names=names)
+        invars, fresh = renamed(outputs, same), [jex.Var(v.aval) for v in outputs]
+        self.eqns.append(
+            eqn.replace(
+                primitive=tap_p,
+                params={"label": label},
+                effects=set(),
+                invars=invars,
+                outvars=fresh,
+            )
+        )
+        same.update(zip(outputs, fresh, strict=True))
 
-    def _count(self, text: str, anchor: str) -> str:
-        """A name with the next free count; iterations of a scan are one call."""
-        base = _INDEX.sub("", text) + anchor
-        self.counts[base] += 1
-        self.used.add(f"{text}#{self.counts[base] - 1}{anchor}")
-        return f"{text}#{self.counts[base] - 1}{anchor}"
+    def _entered(self, eqn: Eqn) -> Eqn:
+        """The equation with the programs inside it named; constants of theirs may go around it."""
+        more: list[Var] = []
 
-    def _again(self, name: str, marks: Sequence[_Mark]) -> str:
-        """A name given before: as it was, unless it is taken or now stands in a scan."""
-        text, count, anchor = _PARTS.fullmatch(name).groups()  # pyright: ignore
-        base = _INDEX.sub("", text) + anchor
-        # Of the scans around it, the outermost are those that it did not stand in then.
-        new = marks[: len(marks) - len(RANGE.findall(text))]
-        text = _join(text.split("/"), new)
-        if f"{text}#{count}{anchor}" in self.used:
-            return self._count(text, anchor)
-        self.counts[base] = max(self.counts[base], int(count) + 1)
-        self.used.add(f"{text}#{count}{anchor}")
-        return f"{text}#{count}{anchor}"
+        def inside(body: Body) -> Body:
+            placer, opened = _Placer(list(self.scopes)), open_jaxpr(body)
+            outputs = placer.place(body, opened.invars, fresh=False)
+            found = opened.replace(eqns=placer.eqns, outvars=outputs, constvars=[])
+            if eqn.primitive.name in ("scan", "cond"):
+                found = found.replace(constvars=list(placer.consts))
+                return like(body, found, list(placer.consts.values()))
+            # A remat holds its program without constants: they become operands.
+            self.consts.update(placer.consts)
+            more.extend(placer.consts)
+            debug_info = found.debug_info._replace(arg_names=None, result_paths=None)
+            return found.replace(invars=[*found.invars, *placer.consts], debug_info=debug_info)
 
-    def _bind(self, label: Label, values):
-        if self.axes is None or label.kind == "hidden":
-            return tap_p.bind(*values, label=label)
-        found = self.axes.get(label.names[0], _OTHER)
-        if not isinstance(found, str) and [v.shape for v in values] != [b.shape for b in found]:
-            found = _OTHER
-        if isinstance(found, str):
-            return tap_p.bind(*values, label=label._replace(blocked=found))
-        # What is done here to the batch axis, and what it is done to, is not named once more when
-        # the program is read as part of a larger one.
-        values = tap_p.bind(*values, label=_HIDDEN)
-        values = [b.remove(v) for v, b in zip(values, found, strict=True)]
-        values = tap_p.bind(*values, label=label)
-        values = [b.restore(v) for v, b in zip(values, found, strict=True)]
-        return tap_p.bind(*values, label=_HIDDEN)
+        eqn = with_bodies(eqn, inside)
+        if eqn.primitive.name == "scan":
+            mark = _scan_mark(next(bodies_of(eqn)), self.scopes[-1].words, eqn.params["length"])
+            eqn = with_bodies(eqn, lambda body: map_labels(body, _marked(mark)))
+        return eqn.replace(invars=[*eqn.invars, *more])
 
 
-class BatchAxis(NamedTuple):
-    """The shape of a value at batch size one, and which of its axes is the batch (or None)."""
-
-    shape: tuple[int, ...]
-    axis: int | None
-
-    def remove(self, value: Any) -> Any:
-        return value if self.axis is None else jax.lax.squeeze(value, (self.axis,))
-
-    def restore(self, value: Any) -> Any:
-        return value if self.axis is None else jax.lax.expand_dims(value, (self.axis,))
+def _is_final(eqn: Eqn) -> bool:
+    """Whether a tap was there before this reading, so that what goes into it has its name."""
+    label = label_of(eqn)
+    return eqn.primitive is tap_p and (label is None or bool(label.names))
 
 
-_OTHER = "the model runs other operations at another batch size"
-_INDEX = re.compile(r"\[\d+(:\d+)?\]")
-_PARTS = re.compile(r"(.*)#(\d+)((?::in)?)")
-_HIDDEN = Label("hidden", (), names=("",))
-
-
-def _is_final(eqn: Any) -> bool:
-    return eqn.primitive is tap_p and bool(eqn.params["label"].names)
-
-
-def _join(path: Sequence[str], marks: Sequence[_Mark]) -> str:
-    """The path with the iterations of the scans around it, the outermost first."""
-    parts = list(path)
-    for mark in reversed(marks):
-        if parts:
-            k = min(mark.depth, len(parts)) - 1
-            name, bracket, rest = parts[k].partition("[")
-            parts[k] = name + mark.text + bracket + rest
-    return "/".join(parts)
-
-
-def _scan_mark(body: Any, scope: tuple[str, ...], length: int) -> _Mark:
-    """Where the iteration is written: behind the module that is scanned over."""
-    prefix = _common_prefix(list(_tap_paths(body)))
-    outer = len(scope) if prefix[: len(scope)] == scope or not prefix else 0
-    return _Mark(max(len(prefix), outer + 1), f"[0:{length}]")
-
-
-def _as_function(name: str) -> str:
-    """`block:relu#0`, which no module can shadow, as `block/relu#0`."""
-    scope, _, function = name.rpartition(":")
-    return f"{scope}/{function}" if scope else function
-
-
-def _function_name(eqn: Any) -> str:
+def _functions(eqn: Eqn, made_by: Mapping[Var, Eqn]) -> list[str]:
+    """What an equation is called apart from its primitive."""
     if eqn.primitive.name == "name":  # jax.ad_checkpoint.checkpoint_name
-        return str(eqn.params["name"]).replace("/", "_")
+        return [str(eqn.params["name"]).replace("/", "_")]
     if eqn.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
-        return str(getattr(open_jaxpr(next(bodies_of(eqn))).debug_info, "func_name", ""))
-    return ""
+        return [str(getattr(open_jaxpr(next(bodies_of(eqn))).debug_info, "func_name", ""))]
+    return ["softmax"] if _is_softmax(eqn, made_by) else []
 
 
-def _is_softmax(eqn: Any, made_by: Mapping[Any, Any]) -> bool:
+def _is_softmax(eqn: Eqn, made_by: Mapping[Var, Eqn]) -> bool:
     """exp(u) / broadcast(sum(exp(u))): `jax.nn.softmax` leaves no name of its own."""
-    if eqn.primitive.name != "div" or not all(map(is_var, eqn.invars)):
+    if eqn.primitive.name != "div":
         return False
-    above, below = (made_by.get(v) for v in eqn.invars)
+    above, below = (None if isinstance(v, jex.Literal) else made_by.get(v) for v in eqn.invars)
     while below is not None and below.primitive.name in ("broadcast_in_dim", "reshape"):
-        below = made_by.get(below.invars[0])
+        source = below.invars[0]
+        below = None if isinstance(source, jex.Literal) else made_by.get(source)
     return (
         above is not None
         and below is not None
@@ -242,11 +175,97 @@ def _is_softmax(eqn: Any, made_by: Mapping[Any, Any]) -> bool:
     )
 
 
-def normalise(program: Program, axes: Mapping[str, Any] | None = None) -> Program:
-    """The program with every value named; `axes` takes batch axes of size one off the taps."""
-    namer = _Namer(axes)
+def _scan_mark(body: Body, scope: Words, length: int) -> Loop:
+    """Where the iteration is written: behind the module that is scanned over."""
+    paths: list[Words] = []
 
-    def fn(*args):
-        return namer.run(program.jaxpr, args, [((), None)], ())
+    def seen(label: Label, eqn: Eqn, scans: int) -> Label:
+        if label.kind in ("module", "tap"):
+            words = label.names[0].words
+            paths.append(words[: len(words) - bool(label.method)])
+        return label
 
-    return trace(fn, input_avals(program.jaxpr), program.consts)
+    map_labels(body, seen)
+    prefix = _common_prefix(paths)
+    outer = len(scope) if prefix[: len(scope)] == scope or not prefix else 0
+    return Loop(max(len(prefix), outer + 1), 0, length)
+
+
+def _common_prefix(paths: Sequence[Words]) -> Words:
+    prefix = paths[0] if paths else ()
+    for path in paths[1:]:
+        while path[: len(prefix)] != prefix:
+            prefix = prefix[:-1]
+    return prefix
+
+
+def _marked(mark: Loop):
+    def change(label: Label, eqn: Eqn, scans: int) -> Label:
+        # What a tail brings along may have stood in this scan when it was read first.
+        names = tuple(n if len(n.ranges) > scans else n.inside(mark) for n in label.names)
+        return label._replace(names=names)
+
+    return change
+
+
+class BatchAxis(NamedTuple):
+    """The shape of a value at batch size one, and which of its axes is the batch (or None)."""
+
+    shape: tuple[int, ...]
+    axis: int | None
+
+
+Axes: TypeAlias = Mapping[Address, list[BatchAxis] | Blocked]
+
+
+class _Counter:
+    """The second pass: counts what is called the same, and takes batch axes of size one away."""
+
+    def __init__(self, axes: Axes | None):
+        self.counts: Counter[Address] = Counter()
+        self.used: defaultdict[Address, list[Address]] = defaultdict(list)
+        self.axes = axes
+
+    def label(self, label: Label, eqn: Eqn, scans: int) -> Label:
+        if label.kind == "function":
+            names = [self._count(n) for n in label.names if n.is_operation]
+            label = label._replace(names=(names[0].as_function(), *names))
+        else:
+            label = label._replace(names=tuple(map(self._count, label.names)))
+        return label if self.axes is None else _one_example(label, eqn, self.axes)
+
+    def _count(self, name: Address) -> Address:
+        """The name with its count: as it was in an earlier reading, unless that is taken."""
+        base, count = name.base, name.count
+        taken = self.used[base.counted(count)]
+        if count is None or not all(name.is_apart_from(other) for other in taken):
+            count = self.counts[base]
+        self.counts[base] = max(self.counts[base], count + 1)
+        name = name.counted(count)
+        self.used[base.counted(count)].append(name)
+        return name
+
+
+_OTHER = Blocked("the model runs other operations at another batch size")
+
+
+def _one_example(label: Label, eqn: Eqn, axes: Axes) -> Label:
+    found = axes.get(label.names[0], _OTHER)
+    if isinstance(found, Blocked):
+        return label._replace(blocked=found)
+    before = label.axes or ((),) * len(eqn.invars)
+    avals = viewed([v.aval for v in eqn.invars], label)
+    if [a.shape for a in avals] != [b.shape for b in found]:
+        return label._replace(blocked=_OTHER)
+    off = [() if b.axis is None else (b.axis,) for b in found]
+    return label._replace(axes=tuple((*a, *b) for a, b in zip(before, off, strict=True)))
+
+
+def normalise(program: Program, axes: Axes | None = None) -> Program:
+    """The program with every value named; `axes` says which axis of a value is a batch of one."""
+    placer, opened = _Placer([_Scope()]), open_jaxpr(program.jaxpr)
+    outputs = placer.place(program.jaxpr, opened.invars, fresh=False)
+    inputs: list[Any] = [*placer.consts, *opened.invars]
+    placed = open_jaxpr(piece(opened, placer.eqns, inputs, outputs))
+    counted: Jaxpr = open_jaxpr(map_labels(placed, _Counter(axes).label))
+    return Program(counted, (*placer.consts.values(), *program.consts))

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 
-from .._taps import tap_p
+from .._address import Address
+from .._taps import Label, tap_p
 from ._equations import (
-    Env,
+    Atom,
+    Body,
+    Builder,
+    Eqn,
+    Jaxpr,
     Program,
+    Value,
+    Var,
     bodies_of,
     closed,
-    input_avals,
     is_var,
     open_jaxpr,
     piece,
+    renamed,
     run,
     scan_parts,
     trace,
 )
-from ._sites import RANGE, concerns, holds, map_names, names_of, sites
+from ._sites import holds, label_of, map_labels, names_of, put_back, sites, taken_off
 
 
 class Split(NamedTuple):
     """A program cut at taps: `head(*args) -> (*z, *made)`, `tail(*residuals, *z) -> outputs`."""
 
-    head: Any
-    tail: Any
+    head: jex.ClosedJaxpr
+    tail: jex.ClosedJaxpr
     num_values: int
     inputs_kept: tuple[int | None, ...]  # per residual: the input it is, or None if `head` makes it
 
@@ -43,95 +50,152 @@ class Upstream(Exception):
     """One of several taps lies upstream of another."""
 
 
-def split(jaxpr: Any, names: Sequence[str]) -> Split:
+class _Flow:
+    """Which equations of a program depend on some of its taps, and which do not."""
+
+    def __init__(self, jaxpr: Jaxpr, cut_at: Sequence[Eqn]):
+        self.dependent: set[Var] = {v for eqn in cut_at for v in eqn.outvars}
+        self.before: list[Eqn] = []
+        self.after: list[Eqn] = []
+        # What only passes through a tap, beside a value that depends: before it, it is this.
+        self.beside: dict[Var, Atom] = {}
+        for eqn in jaxpr.eqns:
+            depends = [is_var(v) and v in self.dependent for v in eqn.invars]
+            if any(eqn is tap for tap in cut_at):
+                if any(depends):
+                    raise Upstream
+            elif not any(depends):
+                self.before.append(eqn.replace(invars=renamed(eqn.invars, self.beside)))
+            else:
+                self.after.append(eqn)
+                self._pass_on(eqn, depends)
+
+    def _pass_on(self, eqn: Eqn, depends: Sequence[bool]) -> None:
+        if eqn.primitive is not tap_p:
+            self.dependent.update(eqn.outvars)
+            return
+        given = renamed(eqn.invars, self.beside)
+        for var, source, concerned in zip(eqn.outvars, given, depends, strict=True):
+            if concerned:
+                self.dependent.add(var)
+            else:
+                self.beside[var] = source
+
+
+def split(jaxpr: Body, names: Sequence[Address]) -> Split:
     """Cut a program, its taps at the top level, where `names` are.
 
     The tail holds exactly the equations that depend on the taps; whatever else it needs (skip
-    connections, weights in another type) is computed in the head and handed over.
+    connections, weights in another type) is computed in the head and handed over. An effect, such
+    as printing, goes where its equation goes.
     """
     jaxpr = open_jaxpr(jaxpr)
-    taps = {name: eqn for eqn in jaxpr.eqns if eqn.primitive is tap_p for name in names_of(eqn)}
+    taps = {name: eqn for eqn in jaxpr.eqns for name in names_of(eqn)}
     cut_at = [taps[name] for name in names]
-    dependent = {v for eqn in cut_at for v in eqn.outvars}
-    after = []
-    for eqn in jaxpr.eqns:
-        depends = any(is_var(v) and v in dependent for v in eqn.invars)
-        if any(eqn is tap for tap in cut_at):
-            if depends:
-                raise Upstream
-        elif depends:
-            after.append(eqn)
-            dependent.update(eqn.outvars)
-    if not any(is_var(v) and v in dependent for v in jaxpr.outvars):
+    flow = _Flow(jaxpr, cut_at)
+    if not any(is_var(v) and v in flow.dependent for v in jaxpr.outvars):
         raise NoDependence
-    after = _needed(after, jaxpr.outvars)
+    after = _needed(flow.after, jaxpr.outvars)
     used = [v for eqn in after for v in eqn.invars] + list(jaxpr.outvars)
-    residuals = list(dict.fromkeys(v for v in used if is_var(v) and v not in dependent))
-    before = [e for e in jaxpr.eqns if not any(v in dependent for v in e.outvars)]
-    values = [v for eqn in cut_at for v in eqn.invars]
+    made_after = {v for eqn in (*after, *cut_at) for v in eqn.outvars}
+    needed = (v for v in used if is_var(v))
+    residuals = list(dict.fromkeys(v for v in needed if v not in made_after))
+    values = renamed([v for eqn in cut_at for v in eqn.invars], flow.beside)
     place = {v: i for i, v in enumerate(jaxpr.invars)}
     made = [v for v in residuals if v not in place]
-    head = piece(jaxpr, _needed(before, [*values, *made]), jaxpr.invars, [*values, *made])
+    head = piece(jaxpr, _needed(flow.before, [*values, *made]), jaxpr.invars, [*values, *made])
     heads = [v for eqn in cut_at for v in eqn.outvars]
     tail = piece(jaxpr, after, [*residuals, *heads], jaxpr.outvars)
     return Split(head, tail, len(values), tuple(place.get(v) for v in residuals))
 
 
-def _needed(eqns: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
-    """The equations that `outputs` depend on, in order."""
+def upto(jaxpr: Body, names: Collection[Address]) -> jex.ClosedJaxpr:
+    """The part of a program that computes the values at these taps; it returns nothing."""
+    jaxpr = open_jaxpr(jaxpr)
+    return piece(jaxpr, _needed(jaxpr.eqns, [], names), jaxpr.invars, [])
+
+
+def _needed(
+    eqns: Sequence[Eqn], outputs: Sequence[Atom], names: Collection[Address] = ()
+) -> list[Eqn]:
+    """The equations that `outputs` and taps need, or that have an effect, in order."""
     wanted = {v for v in outputs if is_var(v)}
     kept = []
     for eqn in reversed(eqns):
-        if any(v in wanted for v in eqn.outvars):
+        asked = eqn.effects or any(_bears(eqn, name) for name in names)
+        if asked or any(v in wanted for v in eqn.outvars):
             kept.append(eqn)
             wanted.update(v for v in eqn.invars if is_var(v))
     return kept[::-1]
 
 
-def expose(program: Program, name: str) -> Program:
-    """The same program with the tap `name` at its top level."""
+def _bears(eqn: Eqn, name: Address) -> bool:
+    bodies = bodies_of(eqn)
+    return name in names_of(eqn) or any(_bears(e, name) for b in bodies for e in open_jaxpr(b).eqns)
+
+
+def expose(program: Program, name: Address) -> Program:
+    """The same program with the tap `name` at its top level, its value without batch axes."""
     while True:
         jaxpr = program.jaxpr
         where = next(i for i, eqn in enumerate(jaxpr.eqns) if holds(eqn, name))
         eqn = jaxpr.eqns[where]
-        if eqn.primitive is tap_p:
+        label = label_of(eqn)
+        if label is not None and not label.axes:
             return program
-
-        def opened(*args, jaxpr=jaxpr, where=where, eqn=eqn):
-            env = Env(jaxpr, args)
-            env.bind(jaxpr, jaxpr.eqns[:where])
-            env.write(eqn, _OPEN[eqn.primitive.name](eqn, env.read(eqn.invars), name))
-            env.bind(jaxpr, jaxpr.eqns[where + 1 :])
-            return env.read(jaxpr.outvars)
-
-        program = trace(opened, input_avals(jaxpr), program.consts)
+        program = _opened(program, where, name)
 
 
-def _open_cut(body: Any, values: Sequence[Any], name: str):
+def _opened(program: Program, where: int, name: Address) -> Program:
+    """The same program with one of its equations opened, so that `name` stands further out."""
+    jaxpr, eqn = program.jaxpr, program.jaxpr.eqns[where]
+    inside = trace(
+        lambda *values: _OPEN[eqn.primitive.name](eqn, values, name), [v.aval for v in eqn.invars]
+    )
+    made = Builder()
+    consts = [jex.Var(v.aval) for v in inside.jaxpr.invars[: len(inside.consts)]]
+    outputs = made.inline(inside.jaxpr, [*consts, *eqn.invars])
+    same = dict(zip(eqn.outvars, outputs, strict=True))
+    rest = [e.replace(invars=renamed(e.invars, same)) for e in jaxpr.eqns[where + 1 :]]
+    eqns = [*jaxpr.eqns[:where], *made.eqns, *rest]
+    inputs = [*consts, *made.consts, *jaxpr.invars]
+    opened = piece(jaxpr, eqns, inputs, renamed(jaxpr.outvars, same))
+    return Program(open_jaxpr(opened), (*inside.consts, *made.consts.values(), *program.consts))
+
+
+def _open_cut(body: Body, values: Sequence[Value], name: Address):
     """Run a body up to the tap; return the tap's value and the rest of the body as a function."""
     avals = [jax.typeof(v) for v in values]
     inner = expose(trace(lambda *args: run(body, args), avals), name)
     parts = split(inner.jaxpr, [name])
     args = [*inner.consts, *values]
     made = run(parts.head, args)
-    tap = next(e for e in inner.jaxpr.eqns if e.primitive is tap_p and name in names_of(e))
+    tap = next(e for e in inner.jaxpr.eqns if name in names_of(e))
     z = tap_p.bind(*made[: parts.num_values], label=tap.params["label"])
     return z, residuals(parts, args, made), lambda rest, z: run(parts.tail, [*rest, *z])
 
 
-def residuals(parts: Split, args: Sequence[Any], made: Sequence[Any]) -> list[Any]:
+def residuals(parts: Split, args: Sequence[Value], made: Sequence[Value]) -> list[Value]:
     """What the tail needs: inputs as they are, the rest as the head made it."""
     computed = iter(made[parts.num_values :])
     return [next(computed) if i is None else args[i] for i in parts.inputs_kept]
 
 
-def _open_remat(eqn, values, name):
+def _open_tap(eqn: Eqn, values: Sequence[Value], name: Address) -> list[Value]:
+    # What is done to the batch axis, and what it is done to, is not named when this is read again.
+    label: Label = eqn.params["label"]
+    inner = taken_off(tap_p.bind(*values, label=None), label.axes)
+    inner = tap_p.bind(*inner, label=label._replace(axes=()))
+    return tap_p.bind(*put_back(inner, label.axes), label=None)
+
+
+def _open_remat(eqn: Eqn, values: Sequence[Value], name: Address) -> list[Value]:
     z, rest, tail = _open_cut(next(bodies_of(eqn)), values, name)
     options = {k: eqn.params[k] for k in ("policy", "prevent_cse")}
     return jax.checkpoint(tail, **options)(rest, z)
 
 
-def _open_cond(eqn, values, name):
+def _open_cond(eqn: Eqn, values: Sequence[Value], name: Address) -> list[Value]:
     # The value is the one that the branch computes, also when another branch is taken; the output
     # then does not depend on it, and its gradient is zero.
     index, *operands = values
@@ -141,7 +205,7 @@ def _open_cond(eqn, values, name):
     )
     z, rest, tail = _open_cut(bodies[chosen], operands, name)
 
-    def branch(i):
+    def branch(i: int):
         if i == chosen:
             return lambda ops, rest, z: tail(rest, z)
         return lambda ops, rest, z: run(closed(bodies[i]), ops)
@@ -149,29 +213,24 @@ def _open_cond(eqn, values, name):
     return jax.lax.switch(index, [branch(i) for i in range(len(bodies))], operands, rest, z)
 
 
-def _open_scan(eqn, values, name):
+def _open_scan(eqn: Eqn, values: Sequence[Value], name: Address) -> list[Value]:
     scan, length = scan_parts(eqn, values), eqn.params["length"]
-    template = next(t for s in sites(scan.body) for t in s.label.names if concerns(t, name))
-    low, high = map(int, RANGE.search(template).groups())  # pyright: ignore
-    start = RANGE.search(template).start()  # pyright: ignore
-    index = int(re.match(r"\[(\d+)\]", name[start:]).group(1)) - low  # pyright: ignore
+    template = next(t for s in sites(scan.body) for t in s.label.names if t.covers(name))
+    low = template.ranges[0].low
+    index = _iteration(template, name) - low
 
-    def part(text):
-        return map_names(scan.body, lambda n: RANGE.sub(text, n, count=1))
-
-    def loop(carry, begin, end):
+    def loop(carry: Sequence[Value], begin: int, end: int):
         if begin == end:
             return carry, None
-        body = part(f"[{low + begin}:{low + end}]")
+        body = _iterations(scan.body, low + begin, low + end)
         xs = [jax.lax.slice_in_dim(x, begin, end) for x in scan.xs]
         return scan.call(body, carry, xs, end - begin)
 
-    assert high - low == length
     spans = [(0, index), (index + 1, length)]
     first, last = spans[::-1] if scan.options.get("reverse") else spans
     carry, ys_first = loop(scan.init, *first)
     xs = [jax.lax.index_in_dim(x, index, keepdims=False) for x in scan.xs]
-    outs = run(part(f"[{low + index}]"), [*scan.consts, *carry, *xs])
+    outs = run(_iterations(scan.body, low + index, None), [*scan.consts, *carry, *xs])
     carry, y = outs[: len(scan.init)], outs[len(scan.init) :]
     carry, ys_last = loop(carry, *last)
     ys = [ys_first, [jnp.expand_dims(v, 0) for v in y], ys_last]
@@ -180,7 +239,23 @@ def _open_scan(eqn, values, name):
     return [*carry, *(jnp.concatenate(parts) for parts in joined)]
 
 
-_OPEN: dict[str, Callable[..., Any]] = {
+def _iteration(template: Address, name: Address) -> int:
+    """The number that `name` gives for the outermost scan that `template` leaves open."""
+    pairs = zip(template.loops, name.loops, strict=True)
+    return next(its.low for mine, its in pairs if mine.is_range)
+
+
+def _iterations(body: Body, low: int, high: int | None) -> Body:
+    """The body of a scan, run for some of its iterations only."""
+
+    def narrowed(label: Label, eqn: Eqn, scans: int) -> Label:
+        return label._replace(names=tuple(n.narrowed(low, high) for n in label.names))
+
+    return map_labels(body, narrowed)
+
+
+_OPEN: dict[str, Callable[[Eqn, Sequence[Value], Address], list[Any]]] = {
+    tap_p.name: _open_tap,
     "scan": _open_scan,
     "cond": _open_cond,
     "remat": _open_remat,
