@@ -33,7 +33,9 @@ __dir__ = shown(__name__)
 
 
 def point(x: PyTree) -> Sampler:
-    """The distribution at `x` alone. It is itself a distribution: pass `distributions.point`.
+    r"""The distribution at `x` alone. It is itself a distribution: pass `distributions.point`.
+
+    $$p = x$$
 
     Example:
         >>> point(jnp.array([3.0]))(0.5, None).tolist()
@@ -180,7 +182,9 @@ def uniform_noise(radius: float | Array) -> Distribution:
 
 
 def square_removal(size: int, baseline: Array | None = None) -> Distribution:
-    """One square of an image replaced by the baseline, at a place drawn uniformly.
+    r"""One square of an image replaced by the baseline, at a place drawn uniformly.
+
+    $$p_i = b_i \text{ inside the square, } x_i \text{ elsewhere}$$
 
     Args:
         size: the side of the square in pixels.

@@ -127,9 +127,10 @@ def monitor(
     every: int,
     batch_size: int = 8,
 ) -> PyTree:
-    """The mean over a batch at every k-th step, and NaN at the others.
+    r"""The mean over a batch at every k-th step, and NaN at the others.
 
-    `batch_mean(fn, xs, *aux)` where `step % every == 0`, NaN elsewhere
+    $$\frac{1}{N} \sum_{i=1}^N fn(xs_i, aux_i)
+    \text{ where } step \bmod every = 0 \text{, NaN elsewhere}$$
 
     For a training step that is compiled: the steps between pay nothing for the metrics. (Mapped
     over a batch of steps with `jax.vmap`, all pay.) Call it outside the function that is

@@ -24,10 +24,11 @@ BENCHMARKS = (
     "memory",
     "precision",
     "cut_flops",
+    "reading",
     "devices",
 )
 # Not of speed, and long: run when named, each a record of its own, `results/faithfulness`.
-EVIDENCE = ("faithfulness", "selectivity", "certified")
+EVIDENCE = ("faithfulness", "selectivity", "certified", "honesty")
 KNOWN = (*BENCHMARKS, *EVIDENCE)
 
 

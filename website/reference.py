@@ -37,7 +37,8 @@ def public(namespace: str) -> list[Name]:
     file = _file(namespace)
     found = _exports(file, namespace) if file.name == "__init__.py" else _definitions(file)
     names = dict(found)
-    chosen = _listed(file) or [name for name in names if name[0] != "_"]
+    listed = _listed(file)
+    chosen = [name for name in names if (name in listed if listed else name[0] != "_")]
     return [Name(f"{namespace}.{name}", names[name] or namespace) for name in chosen]
 
 

@@ -314,6 +314,9 @@ def _assessed(task: Task, slot: Slot, rows: Array, i: Array) -> tuple[Slot, Arra
     fine, coarse, moves = _judged(task, slot, rows, i)
     error = estimates.combined(fine, coarse).astype(slot.best.error.dtype)
     error, gap = _with_gap(task, slot, error, fine.value)
+    # Thirty powers of e lie in a graded variable: fewer nodes than that can agree by chance.
+    sparse = jnp.asarray(np.asarray(task.levels) < UNDECIDED)[slot.stage]
+    error = jnp.where(sparse & (slot.variable != meshes.UNIFORM), jnp.inf, error)
     slot = slot._replace(
         last=fine,
         best=_better(slot.best, fine.value, error, gap),
@@ -432,7 +435,8 @@ def _halving(task: Task, slot: Slot) -> Slot:
 
 def _halved(task: Task, slot: Slot, rows: Array, i: Array) -> tuple[Slot, Array]:
     """After a round of halving: done, or the next round."""
-    slot = slot._replace(mesh=_split(task, slot, rows, i))
+    mesh, halves = _split(task, slot, rows, i)
+    slot = slot._replace(mesh=mesh)
     tolerance = task.tolerances[slot.example]
     finite = jnp.isfinite(jnp.sum(slot.sizes))
     root = jnp.sqrt(jnp.sum(jnp.maximum(slot.mesh.change, 0) ** 2))
@@ -442,6 +446,8 @@ def _halved(task: Task, slot: Slot, rows: Array, i: Array) -> tuple[Slot, Array]
 
     def checked() -> Slot:
         value, jumps, size = _trapezoid(slot, rows, i)
+        # Errors of jumps are independent. Those of a peak are not, and show in the last round.
+        jumps = jnp.maximum(jumps, estimates.magnitude(_moved(slot, halves, rows, i)))
         error = estimates.relative(jumps, value, size).astype(slot.best.error.dtype)
         error, gap = _with_gap(task, slot, error, value)
         ratio = quotient(jumps.astype(root.dtype), root, 1)
@@ -453,8 +459,8 @@ def _halved(task: Task, slot: Slot, rows: Array, i: Array) -> tuple[Slot, Array]
     return jax.lax.cond(done, lambda: slot, lambda: _halving(task, slot)), done
 
 
-def _split(task: Task, slot: Slot, rows: Array, i: Array) -> Mesh:
-    """The intervals after those that changed most were halved."""
+def _split(task: Task, slot: Slot, rows: Array, i: Array) -> tuple[Mesh, tuple[Array, ...]]:
+    """The intervals after those that changed most were halved; the places of these halves."""
     mesh, new = slot.mesh, slot.places[:TOGETHER]
     _, widest = jax.lax.top_k(mesh.change, TOGETHER)
     left, right = mesh.left[widest], mesh.right[widest]
@@ -466,7 +472,7 @@ def _split(task: Task, slot: Slot, rows: Array, i: Array) -> Mesh:
         return jnp.maximum(moves, _lost(task, slot, left, right))
 
     added = mesh.intervals + jnp.arange(TOGETHER, dtype=jnp.int32)
-    return mesh._replace(
+    mesh = mesh._replace(
         left=mesh.left.at[added].set(new),
         right=mesh.right.at[added].set(right).at[widest].set(new),
         change=mesh.change.at[added]
@@ -476,6 +482,15 @@ def _split(task: Task, slot: Slot, rows: Array, i: Array) -> Mesh:
         intervals=mesh.intervals + TOGETHER,
         used=mesh.used + TOGETHER,
     )
+    return mesh, (left, new, right)
+
+
+def _moved(slot: Slot, halves: tuple[Array, ...], rows: Array, i: Array) -> Array:
+    """By how much the last round of halving has changed the trapezoid rule."""
+    left, new, right = halves
+    before, after = slot.times[new] - slot.times[left], slot.times[right] - slot.times[new]
+    parts = before[:, None] * rows[i, right] + after[:, None] * rows[i, left]
+    return jnp.sum((before + after)[:, None] * rows[i, new] - parts, 0) / 2
 
 
 def _trapezoid(slot: Slot, rows: Array, i: Array) -> tuple[Array, Array, Array]:

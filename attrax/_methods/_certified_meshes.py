@@ -14,15 +14,18 @@ LEVELS = (9, 17, 33, 65, 129)
 UNIFORM, AT_START, AT_END = range(3)
 """The variables in which an integral can be taken."""
 
-SMALLEST = 1e-7
+SMALLEST = 1e-13
+"""Where a graded variable stops to be logarithmic. A norm with an epsilon of 1e-6 moves what
+changes to t = 1e-3, and each norm behind it by as much again."""
+
 RATE = math.log1p(1 / SMALLEST)
 
 
 def substituted(variable: Array, u: Array) -> tuple[Array, Array]:
     """`t` and `dt/du` for u in [0, 1].
 
-    Graded at the start, `t = 1e-7 ((1 + 1e7)^u - 1)`: equal steps in u are equal steps in the
-    logarithm of t, down to 1e-7. What changes at t = 1e-4 is then as easy to resolve as what
+    Graded at the start, `t = 1e-13 ((1 + 1e13)^u - 1)`: equal steps in u are equal steps in the
+    logarithm of t, down to 1e-13. What changes at t = 1e-9 is then as easy to resolve as what
     changes at 0.1. Graded at the end is the mirror image.
     """
     at_end = variable == AT_END

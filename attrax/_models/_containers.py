@@ -192,12 +192,8 @@ def _is_builtin(tree: Any) -> bool:
     return kind in (*_DICTS, list, tuple, type(None)) and all(map(_is_builtin, tree.children()))
 
 
-def placeholders(avals: Sequence[Any]) -> list[Any]:
-    """Arrays without memory, for classes that look at what they are given."""
-    return [_placeholder(aval) for aval in avals]
-
-
-def _placeholder(aval: Any) -> Any:
+def blank(aval: Any) -> Any:
+    """A value of this shape and dtype, without memory."""
     if isinstance(aval.dtype, np.dtype):
         return np.broadcast_to(np.zeros((), aval.dtype), aval.shape)
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .._core._types import PyTree, Score
 from . import _program
 from ._adapters import as_model
-from ._containers import placeholders
+from ._containers import blank
 from ._model import Model, as_score
 from ._names import Layers, Target, shorten, table
 from ._plans import Plan, read_values, several
@@ -190,7 +190,7 @@ class _Cut:
             f"behind the layer {' and '.join(map(repr, names))}",
         )
         targets = self.plan.targets
-        examples = self.plan.by_name({t.name: placeholders(t.site.avals) for t in targets})
+        examples = self.plan.by_name({t.name: [blank(a) for a in t.site.avals] for t in targets})
         self.tree = jax.tree.structure(examples[names[0]] if is_single else examples)
         self.head = reading.compiled(self.split.head)
         self.tail = _Tail(self.split, self.tree, reading, names)

@@ -250,7 +250,7 @@ def _squeeze(leaf: Any, axis: int | Blocked | None) -> Any:
         axis = Blocked(f"an output of shape {jnp.shape(leaf)} does not vary with the batch size")
     if isinstance(axis, Blocked):
         raise ValueError(
-            f"`unbatched` takes a model whose outputs have one batch axis each; {axis.reason}. "
-            "Where that is as it should be, give `out_axes`."
+            "`unbatched` takes a model whose outputs have one batch axis each; "
+            f"{axis.reason}. Where that is as it should be, give `out_axes`."
         )
     return jnp.squeeze(leaf, axis)

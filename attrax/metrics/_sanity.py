@@ -74,9 +74,9 @@ def randomised(
     order: Sequence[str],
     walk: Walk = cascading,
 ) -> PyTree:
-    """`params` with those of one stage replaced by `other`.
+    r"""`params` with those of one stage replaced by `other`.
 
-    `out[leaf] = other[leaf] where walk(place of leaf in order, stage), params[leaf] elsewhere`
+    $$out_l = other_l \text{ where } walk(\text{place of } l, stage), params_l \text{ elsewhere}$$
 
     A leaf has the place of the first name in `order` that is part of its path, in whole keys:
     `"block3"` stands for `block3/conv/kernel`, and not for `block31/conv/kernel`. Leaves without a
@@ -127,9 +127,9 @@ def randomised(
 
 
 def shuffled(params: PyTree, *, key: Array) -> PyTree:
-    """Parameters whose entries change places within each leaf: random, yet of the same sizes.
+    r"""Parameters whose entries change places within each leaf: random, yet of the same sizes.
 
-    `out[leaf] = leaf[permutation]`, over all entries of the leaf
+    $$out_i = leaf_{\pi(i)} \text{ with a permutation } \pi \text{ of all entries of the leaf}$$
 
     For models that come without an initialiser. Leaves that are not floating stay as they are. A
     leaf of equal entries, such as a bias of zeros, stays the same too.

@@ -58,7 +58,9 @@ def between(start: Array, end: Array, share: Array) -> Array:
 
 
 def polyline(*waypoints: PyTree) -> Any:
-    """The path of straight pieces from the baseline over `waypoints` to x, equal times for each.
+    r"""The path of straight pieces from the baseline over `waypoints` to x, equal times for each.
+
+    $$c(t) = a_i + (n t - i) (a_{i+1} - a_i) \text{ for } i \le n t < i + 1$$
 
     The derivative jumps at the waypoints, where it is that of the piece that begins. A rule is
     as accurate as promised when its panels end at the waypoints.
@@ -105,7 +107,9 @@ def _walk(t: Array, start: Array, *stops: Array) -> Array:
 
 
 def interpolate(x: PyTree, baseline: PyTree | None, nodes: Any) -> PyTree:
-    """The points of the straight line at all `nodes`, stacked along a new leading axis.
+    r"""The points of the straight line at all `nodes`, stacked along a new leading axis.
+
+    $$out_k = b + t_k (x - b)$$
 
     The methods never hold all points at once; this is for looking at them.
 

@@ -13,7 +13,9 @@ summed; it knows nothing of gradients. `n` is always the number of evaluations.
 | `gauss_legendre(n)` | 2n - 1 | spectral |
 | `gauss_kronrod(2m + 1)` | 3m + 1 (3m + 2 if m is odd) | spectral |
 
-`gauss_logarithmic(n)` integrates against `-log t` instead, for `attrax.integrated_hessians`.
+`stieltjes(n)` sums over the differences of a function instead of integrating its derivative, for
+`attrax.conductance` at ReLU layers. `gauss_logarithmic(n)` integrates against `-log t` instead, for
+`attrax.integrated_hessians`.
 On a piecewise linear network the gradient jumps along the path, and every rule is of first order.
 """
 
@@ -21,6 +23,8 @@ from .._core._names import shown
 from ._composite import composite as composite
 from ._padded import padded as padded
 from ._rule import Rule as Rule
+from ._stieltjes import Stieltjes as Stieltjes
+from ._stieltjes import stieltjes as stieltjes
 from ._tables import clenshaw_curtis as clenshaw_curtis
 from ._tables import endpoint_mean as endpoint_mean
 from ._tables import gauss_kronrod as gauss_kronrod

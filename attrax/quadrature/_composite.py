@@ -9,7 +9,10 @@ from ._rule import Rule, known
 
 
 def composite(rule: Rule, panels: int | Sequence[float]) -> Rule:
-    """`rule` on every panel of [0, 1], shrunk to its length: exact to its degree on each of them.
+    r"""`rule` on every panel of [0, 1], shrunk to its length: exact to its degree on each of them.
+
+    $$t = a_i + (a_{i+1} - a_i) t_k, \; w = (a_{i+1} - a_i) w_k
+    \text{ for panels from } a_i \text{ to } a_{i+1}$$
 
     A path with kinks, such as `attrax.paths.polyline(a, b)` or `tokenwise(order)`, is smooth
     between them. A rule over the whole of it is of first order, however high its degree; with

@@ -150,7 +150,10 @@ def _clenshaw_curtis_weights(n: int) -> np.ndarray:
 
 @_factory
 def gauss_kronrod(n: int) -> Rule:
-    """n = 2m + 1 nodes: the m of `gauss_legendre(m)`, and m + 1 between and around them.
+    r"""n = 2m + 1 nodes: the m of `gauss_legendre(m)`, and m + 1 between and around them.
+
+    $$P_m(2 t_k - 1) E_{m+1}(2 t_k - 1) = 0 \text{ with the Legendre polynomial } P
+    \text{ and the Stieltjes polynomial } E$$
 
     Exact to degree 3m + 1. `gauss_kronrod(15)` is the G7K15 pair and `gauss_kronrod(21)` G10K21.
 

@@ -25,9 +25,11 @@ NATURAL = _natural()
 
 
 def colour_matrix(images: Array) -> Array:
-    """The colour matrix of your own pictures, for any number of channels.
+    r"""The colour matrix of your own pictures, for any number of channels.
 
-    `U sqrt(S)` with `U S U^T = Cov[pixels]`, divided by the length of its longest column
+    $$U \sqrt{S} \text{ with } U S U^T = Cov(pixels)$$
+
+    divided by the length of its longest column.
 
     With it, independent parameters of equal variance give pixels whose channels are correlated like
     those of `images`. Columns are in order of decreasing variance, and the largest entry of each is

@@ -105,7 +105,9 @@ def _from_one_start(draw: Draw, kind: Any) -> Draw:
 
 
 def with_strength(tiles: np.ndarray, z: Array) -> np.ndarray:
-    """Tiles whose opacity is the strength of their position: `|z[i, j]| / max |z|`.
+    r"""Tiles whose opacity is the strength of their position.
+
+    $$\frac{\lVert z_{i,j} \rVert}{\max_{k,l} \lVert z_{k,l} \rVert}$$
 
     Args:
         tiles: `(h, w, H, W, C)`, uint8 or in [0, 1]; C is 1 or 3.

@@ -41,9 +41,10 @@ def fourier(
     decay: float = 1.0,
     sigma: float = 0.01,
 ) -> Parameterisation:
-    """An image as the Fourier coefficients of its independent colours.
+    r"""An image as the Fourier coefficients of its independent colours.
 
-    `sigmoid(F^-1(s p) / 4 @ colour^T)` with `s(f) = sqrt(H W) / max(f, 1 / max(H, W))^decay`
+    $$sigmoid(F^{-1}(s \, p) \, colour^T / 4)
+    \text{ with } s(f) = \frac{\sqrt{H W}}{\max(f, 1 / \max(H, W))^{decay}}$$
 
     Equal steps in all parameters change low frequencies more than high ones, by the law of
     photographs. `invert` is exact except for pixels within 1/512 of black and white, and for the
@@ -99,7 +100,9 @@ def fourier(
 def pixels(
     size: tuple[int, int], *, colour: Array | np.ndarray = NATURAL, sigma: float = 0.01
 ) -> Parameterisation:
-    """An image as its pixels, in independent colours: `sigmoid(p @ colour^T)`.
+    r"""An image as its pixels, in independent colours.
+
+    $$sigmoid(p \, colour^T)$$
 
     Without transforms and penalties it finds noise, as gradients of pixels do. `invert`
     is exact except for pixels within 1/512 of black and white.
@@ -133,9 +136,9 @@ def pixels(
 
 
 def magnitude_spectrum(images: Array, *, colour: Array | np.ndarray = NATURAL) -> Array:
-    """The mean size of each Fourier coefficient over a set of pictures, for `maco`.
+    r"""The mean size of each Fourier coefficient over a set of pictures, for `maco`.
 
-    `mean_n |F(logit(images[n]) @ colour^-T)|`
+    $$mean_n |F(logit(images_n) \, colour^{-T})|$$
 
     Args:
         images: `(N, H, W, C)`, in [0, 1], of the size to be rendered.
@@ -170,9 +173,9 @@ def maco(
     *,
     colour: Array | np.ndarray = NATURAL,
 ) -> Parameterisation:
-    """An image with the spectrum of photographs, whose phases are optimised.
+    r"""An image with the spectrum of photographs, whose phases are optimised.
 
-    `sigmoid(F^-1(magnitude exp(i p)) @ colour^T)`
+    $$sigmoid(F^{-1}(magnitude \, e^{i p}) \, colour^T)$$
 
     No frequency can grow: sharpness and contrast stay those of the data, for large networks too, so
     no penalty is needed. Phases move by angles, so the rate is larger than with `fourier`:

@@ -25,7 +25,9 @@ _FLOOR = 0.1
 
 
 def mean_channel(z: Array, i: Index) -> Array:
-    """The mean of one channel over all positions: `mean_p z[p, i]`.
+    r"""The mean of one channel over all positions.
+
+    $$mean_p (z_{p,i})$$
 
     Args:
         z: `(..., C)`.
@@ -39,7 +41,9 @@ def mean_channel(z: Array, i: Index) -> Array:
 
 
 def centre_neuron(z: Array, i: Index) -> Array:
-    """One channel at the middle position: `z[H // 2, W // 2, i]`.
+    r"""One channel at the middle position.
+
+    $$z_{\lfloor H / 2 \rfloor, \lfloor W / 2 \rfloor, i}$$
 
     Of an even number of positions it is the one behind the middle.
 
@@ -55,9 +59,11 @@ def centre_neuron(z: Array, i: Index) -> Array:
 
 
 def cosine_direction(z: Array, vector: Array, power: float = 0.0) -> Array:
-    """A direction of activations: `mean_p z[p].v max(0.1, cos_p)^power`.
+    r"""A direction v of activations.
 
-    `cos_p` is the cosine between `z[p]` and the vector. With power 0 this is the mean product; a
+    $$mean_p (z_p \cdot v) \max(0.1, \cos_p)^{power}$$
+
+    $\cos_p$ is the cosine between $z_p$ and the vector. With power 0 this is the mean product; a
     higher power asks for that direction and no other.
 
     Args:
@@ -89,7 +95,9 @@ def cosine_direction(z: Array, vector: Array, power: float = 0.0) -> Array:
 
 
 def caricature(z: Array, target: Array, power: float = 0.0) -> Array:
-    """How much of another image's activation is present: `(z . t) max(0.1, cos(z, t))^power`.
+    r"""How much of another image's activation t is present.
+
+    $$(z \cdot t) \max(0.1, \cos(z, t))^{power}$$
 
     Rendered, it is the other image as this layer sees it, exaggerated.
 
@@ -116,7 +124,9 @@ def caricature(z: Array, target: Array, power: float = 0.0) -> Array:
 
 
 def deep_dream(z: Array) -> Array:
-    """Everything that is active, with either sign: `mean z^2`.
+    r"""Everything that is active, with either sign.
+
+    $$mean (z^2)$$
 
     Example:
         >>> deep_dream(jnp.array([1.0, -3.0])).item()
@@ -126,9 +136,12 @@ def deep_dream(z: Array) -> Array:
 
 
 def diversity(z: Array) -> Array:
-    """How alike several images are in texture: `sum_{i != j} <G_i, G_j> / N`. Subtract it.
+    r"""How alike several images are in texture. Subtract it.
 
-    `G_i = z_i^T z_i / |z_i^T z_i|`, the products of channels over all positions
+    $$\frac{1}{N} \sum_{i \ne j} G_i \cdot G_j
+    \text{ with } G_i = \frac{z_i^T z_i}{\lVert z_i^T z_i \rVert}$$
+
+    $G_i$ holds the products of channels over all positions.
 
     Args:
         z: of several images, `(N, ..., C)`.
@@ -154,9 +167,9 @@ def diversity(z: Array) -> Array:
 
 
 def alignment(z: Array, decay: float = 2.0) -> Array:
-    """How far apart neighbours in a row of images are. Subtract it to render them as a sequence.
+    r"""How far apart neighbours in a row of images are. Subtract it to render them as a sequence.
 
-    `sum_{d=1..4} sum_i mean (z[i] - z[i + d])^2 / decay^d`
+    $$\sum_{d=1}^4 \frac{1}{decay^d} \sum_i mean (z_i - z_{i+d})^2$$
 
     Args:
         z: of several images, or the images, `(N, ...)`.
@@ -181,9 +194,11 @@ def alignment(z: Array, decay: float = 2.0) -> Array:
 
 
 def interpolation(z: Array, i: Index, j: Index) -> Array:
-    """From one channel to another along a row of images: `sum_n (1 - w_n) m_n[i] + w_n m_n[j]`.
+    r"""From one channel to another along a row of images.
 
-    `m_n` is the mean over the positions of image n, and `w_n = n / (N - 1)`
+    $$\sum_n (1 - w_n) m_{n,i} + w_n m_{n,j} \text{ with } w_n = \frac{n}{N - 1}$$
+
+    $m_n$ is the mean over the positions of image n.
 
     Args:
         z: of several images, `(N, ..., C)`.
@@ -208,7 +223,9 @@ def interpolation(z: Array, i: Index, j: Index) -> Array:
 
 
 def total_variation(image: Array) -> Array:
-    """The differences between neighbours, added up: `sum |x[i + 1, j] - x[i, j]| + ...`.
+    r"""The differences between neighbours, added up.
+
+    $$\sum_{i,j} |x_{i+1,j} - x_{i,j}| + |x_{i,j+1} - x_{i,j}|$$
 
     Where two neighbours are equal, the derivative of their difference is 0: an image of one value
     is left as it is.
@@ -227,7 +244,9 @@ def total_variation(image: Array) -> Array:
 
 
 def l1(image: Array, centre: float = 0.0) -> Array:
-    """`sum |x - centre|`. Where a value is equal to `centre`, the derivative is 0.
+    r"""The distance from `centre`. Where a value is equal to it, the derivative is 0.
+
+    $$\sum |x - centre|$$
 
     Example:
         >>> l1(jnp.array([0.0, 2.0]), 0.5).item()
@@ -238,7 +257,9 @@ def l1(image: Array, centre: float = 0.0) -> Array:
 
 
 def l2(image: Array, centre: float = 0.0) -> Array:
-    """`sqrt(1e-6 + sum (x - centre)^2)`, smooth everywhere.
+    r"""The Euclidean distance from `centre`, smooth everywhere.
+
+    $$\sqrt{10^{-6} + \sum (x - centre)^2}$$
 
     Example:
         >>> round(float(l2(jnp.array([3.0, 4.0]))), 3)
@@ -249,7 +270,9 @@ def l2(image: Array, centre: float = 0.0) -> Array:
 
 
 def detail(image: Array) -> Array:
-    """What blurring removes: `1/2 sum (x - blur(x))^2`. Subtracted, it blurs a little each step.
+    r"""What blurring removes. Subtracted, it blurs a little each step.
+
+    $$\frac{1}{2} \sum (x - blur(x))^2$$
 
     The blurred image is not differentiated, so that the gradient is `x - blur(x)`. The blur weighs
     a pixel 1 and its eight neighbours 1/2.
@@ -279,7 +302,9 @@ def opacity(image: Array) -> Array:
 
 
 def boundary_complexity(image: Array, width: int = 20, centre: float = 0.5) -> Array:
-    """The detail near the edges: `sum_{edges} (blur(x) - x)^2 + 0.8 (x - centre)^2`. Subtract it.
+    r"""The detail near the edges. Subtract it.
+
+    $$\sum_{edges} (blur(x) - x)^2 + 0.8 (x - centre)^2$$
 
     The blur weighs the 3 x 3 nearest pixels 1 and the 16 around them 1/2.
 

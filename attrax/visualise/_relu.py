@@ -10,7 +10,9 @@ from .._core._types import Array
 
 
 def redirected_relu(x: Array, *, active: bool | Array = True) -> Array:
-    """`max(x, 0)`, with a gradient even where everything is silent.
+    r"""A ReLU with a gradient even where everything is silent.
+
+    $$\max(x, 0)$$
 
     An objective after a ReLU that is silent at every position has no gradient, so an optimiser has
     no direction and the image stays grey. Take the activation before the ReLU and put this in its
@@ -44,7 +46,9 @@ def redirected_relu(x: Array, *, active: bool | Array = True) -> Array:
 
 
 def redirected_relu6(x: Array, *, active: bool | Array = True) -> Array:
-    """`min(max(x, 0), 6)`, with a gradient even where everything is silent or saturated.
+    r"""A ReLU6 with a gradient even where everything is silent or saturated.
+
+    $$\min(\max(x, 0), 6)$$
 
     Like `redirected_relu`: where the gradient would be zero in all of `x`, the incoming gradient is
     kept, except where it would make a negative entry more negative, or one above 6 larger.

@@ -234,7 +234,9 @@ def load_spritemap(
 
 
 def over_background(image: np.ndarray, background: float = LIGHT) -> np.ndarray:
-    """A transparent image over one brightness: `a image + (1 - a) background`.
+    r"""A transparent image over one brightness.
+
+    $$a \, image + (1 - a) \, background$$
 
     Args:
         image: `(..., H, W, C + 1)`, in [0, 1]; the last channel is the opacity a.

@@ -207,9 +207,9 @@ def warp(
     order: int = 1,
     fill: float = 0.5,
 ) -> Array:
-    """An image seen through an affine map.
+    r"""An image seen through an affine map.
 
-    `out[p] = image[matrix @ (p - middle of out) + middle of image + shift]`
+    $$out_p = image(matrix (p - \text{middle of out}) + \text{middle of image} + shift)$$
 
     Args:
         image: `(H, W, C)`.

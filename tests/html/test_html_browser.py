@@ -134,8 +134,8 @@ def test_long_numbers_stay_in_their_column(open_page, width):
     values = [-1.23e-10, -0.00123, 123456.0]
     pages = (
         neuron_groups(
-            html_pages.image(),
             np.ones((3, 2, 2)),
+            html_pages.image(),
             html_pages.SPRITES[:3],
             attributions={"castle": values, "a tram of two carriages": values},
         ),

@@ -224,3 +224,30 @@ def test_random_numbers_follow_the_implementation_in_force():
     plain = attrax.capture(model, X, at="h")
     with jax.default_prng_impl("rbg"):
         assert not np.allclose(attrax.capture(model, X, at="h"), plain)
+
+
+def test_batch_axes_stay_apart_under_maps_and_when_read_again():
+    def model(xs):
+        h = attrax.tap("h", jnp.sin(xs))
+        return jnp.tanh(attrax.tap("g", (h.T * 2).T)).sum(axis=1)
+
+    one, batch = attrax.unbatched(model), jnp.stack([X, 2 * X])
+    mapped = lambda xs: jax.vmap(one)(xs)  # noqa: E731
+    assert attrax.layers(mapped, batch)[0].shape == (2, 3)
+    close(attrax.capture(mapped, batch, at="h"), jnp.sin(batch))
+    close(attrax.intervene(mapped, batch, at={"h": lambda h: 0 * h}), jnp.zeros(2))
+
+    z, tail = attrax.cut(one, X, at="h")
+    inner, rest = attrax.cut(tail, z, at="g")
+    assert inner.shape == (3,)
+    close(rest(inner), one(X))
+
+    looped = lambda xs: jax.lax.map(one, xs)  # noqa: E731
+    close(attrax.capture(looped, batch, at="g"), 2 * jnp.sin(batch))
+    found = attrax.gradients_at(looped, batch, score=jnp.sum, at="g")
+    close(found, 1 - jnp.tanh(2 * jnp.sin(batch)) ** 2)
+
+    twice = attrax.unbatched(attrax.unbatched(lambda xs: attrax.tap("h", xs * 2).sum(axis=2)))
+    close(attrax.capture(twice, X, at="h"), 2 * X)
+    z, tail = attrax.cut(twice, X, at="h")
+    close(tail(z), 2 * X.sum())

@@ -484,11 +484,6 @@ GOOD = np.ones((4, 5, 3))
             r"`attribution` must be finite; 2 of its 60 values are not, the first at "
             r"\(2, 1, 0\) is nan\.",
         ),
-        (lambda: plot.signed(with_nan()), "`attribution` must be finite"),
-        (lambda: plot.saliency(with_nan(), GOOD), "`attribution` must be finite"),
-        (lambda: plot.mask(with_nan(), GOOD), "`attribution` must be finite"),
-        (lambda: plot.overlay(GOOD, with_nan()), "`image` must be finite"),
-        (lambda: plot.mask(GOOD, with_nan()), "`image` must be finite"),
         (
             lambda: plot.channel_ranking([0.0, np.nan]),
             r"`channel_attribution` must be finite; 1 of its 2 values are not, the first at \(1,\)",

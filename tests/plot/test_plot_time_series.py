@@ -166,8 +166,6 @@ def test_lines_can_be_read_on_every_colour():
             lambda: plot.time_series(np.ones(3), np.ones((5, 3))),
             r"shape of `series`, or one value for each of its times; got \(3,\) against \(5, 3\)",
         ),
-        (lambda: plot.time_series([np.nan], [1.0]), "`attribution` must be finite"),
-        (lambda: plot.time_series([1.0], [np.inf]), "`series` must be finite"),
         (
             lambda: plot.time_series([1.0, 2.0], [1.0, 2.0], [1.0]),
             r"`times` must hold one time for each value of `series`; got \(1,\) for 2",

@@ -85,6 +85,39 @@ def test_nothing_is_loaded_from_elsewhere(pages):
         assert found == [], style.name
 
 
+# What picks, arranges or resizes, and computes nothing that a formula would say better.
+WORDS = {"one_of", "padded", "cascading", "independent", "leaf_names", "upsample", "rank_channels"}
+COMPUTE = ("scores", "quadrature", "paths", "distributions", "concepts", "priors", "metrics")
+
+
+@pytest.mark.parametrize("page", ["methods", *COMPUTE])
+def test_what_computes_has_its_formula(page):
+    namespace = "attrax" if page == "methods" else f"attrax.{page}"
+    text = (SITE / "reference" / f"{page}.html").read_text("utf-8")
+    places = sorted(
+        (text.index(f'id="{name.path}"'), name.path.rpartition(".")[2])
+        for name in reference.public(namespace)
+        if page != "methods" or name.module.startswith("attrax._methods.")
+    )
+    ends = [start for start, _ in places[1:]] + [len(text)]
+    functions = {
+        name: text[start:end]
+        for (start, name), end in zip(places, ends, strict=True)
+        if name[0].islower()
+    }
+    missing = {name for name, entry in functions.items() if "<math" not in entry}
+    assert functions
+    assert missing == WORDS & functions.keys()
+
+
+def test_names_are_upright():
+    import formulas  # needs latex2mathml, as the site does
+
+    latex = r"\sum_k w_k fn(p_k) \text{ at most} \frac{score}{x}"
+    upright = r"\sum_k w_k \mathrm{fn}(p_k) \text{ at most} \frac{\mathrm{score}}{x}"
+    assert formulas.upright(latex) == upright
+
+
 def test_formulas_are_drawn():
     text = "".join(path.read_text("utf-8") for path in (SITE / "reference").glob("*.html"))
     assert text.count("<math") > 10

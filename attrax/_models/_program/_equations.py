@@ -159,13 +159,13 @@ def bodies_of(eqn: Eqn) -> Iterator[Body]:
                 yield item
 
 
-def held_arrays(program: Program) -> Iterator[Any]:
+def held_arrays(program: Program) -> Iterator[Value]:
     """The constants of a program, and those of the programs inside of its equations."""
     yield from program.consts
     yield from _inner_constants(program.jaxpr)
 
 
-def _inner_constants(jaxpr: Any) -> Iterator[Any]:
+def _inner_constants(jaxpr: Body) -> Iterator[Value]:
     for eqn in open_jaxpr(jaxpr).eqns:
         for body in bodies_of(eqn):
             yield from constants(body)
