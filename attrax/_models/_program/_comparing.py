@@ -81,7 +81,7 @@ class _Walk:
         self._values(ours.outvars, theirs.outvars, known)
 
     def _enter(self, label: Any) -> None:
-        if label.call is None or not label.call.returns_arrays:
+        if label is None or label.call is None or not label.call.returns_arrays:
             return
         if label.anchor:
             self.scopes.append((label.path, label.call))
