@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from ._equations import bodies_of, input_avals, open_jaxpr, run
+from ._equations import Body, Value, bodies_of, input_avals, open_jaxpr, run
 
 
-def holds_dead_tracer(tail: Any, num_values: int, alive: Sequence[Any]) -> bool:
+def holds_dead_tracer(tail: Body, num_values: int, alive: Sequence[Value]) -> bool:
     """Whether the gradient of a tail needs a value of the trace that the tail was made in.
 
     A `custom_jvp` or `custom_vjp` function is kept as it is, and its rule runs when the tail is
@@ -36,7 +35,7 @@ def holds_dead_tracer(tail: Any, num_values: int, alive: Sequence[Any]) -> bool:
     return any(isinstance(c, Tracer) and not any(c is a for a in alive) for c in found)
 
 
-def closes_over_values(jaxpr: Any) -> bool:
+def closes_over_values(jaxpr: Body) -> bool:
     """Whether a function with its own rule uses traced values that are not its arguments.
 
     To be asked of a program as it was traced: evaluating it again makes them arguments.
