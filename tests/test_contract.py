@@ -30,11 +30,8 @@ def compiled(fn):
 
 
 @contextlib.contextmanager
-def switches(method):
-    """JAX's own switches for debugging, where the method passes under them."""
-    if method.unchecked:
-        yield
-        return
+def switches():
+    """JAX's own switches for debugging."""
     with (
         jax.debug_nans(True),
         jax.numpy_dtype_promotion("strict"),
@@ -78,7 +75,7 @@ def program(method):
     explain = compiled(lambda x: method.explain(counted, x))
 
     def switched(x):
-        with switches(method):
+        with switches():
             return explain(x)
 
     return switched, calls
@@ -97,7 +94,7 @@ def declaring(*names):
 
 @declaring("jit")
 def test_jit_is_eager_under_the_switches_of_jax(method):
-    with switches(method):
+    with switches():
         eager = method.explain(network, example())
     close(explained(method), eager)
 
@@ -107,8 +104,8 @@ def test_traces_are_bounded(method):
     explain, calls = program(method)
     explain(example())
     traced = len(calls)
-    # A metric also explains, and the certified methods look at both ends.
-    assert traced <= (6 if method.unchecked or method.public.startswith("metrics.") else 2)
+    # A metric also explains, and looks at the score itself.
+    assert traced <= (6 if method.public.startswith("metrics.") else 2)
     explain(examples()[1])
     assert len(calls) == traced
 
@@ -176,7 +173,7 @@ def test_attribution_is_twice_differentiable(method):
 def test_the_dtype_is_kept(method):
     kept = {"bfloat16": "float32" if method.wide else "bfloat16", "float64": "float64"}
     for given, expected in kept.items():
-        strict = "standard" if method.unchecked else "strict"
+        strict = "standard" if method.mixes and given == "float64" else "strict"
         with jax.enable_x64(given == "float64"), jax.numpy_dtype_promotion(strict):
             shape = jax.ShapeDtypeStruct((2, 3), given)
             found = jax.eval_shape(lambda x: method.explain(network, x), shape)
@@ -194,7 +191,7 @@ def test_bfloat16_is_near_float32(method):
 def test_pytree_in_is_pytree_out(method):
     a, b = examples()[:2]
     tree = {"image": a, "parts": [b]}
-    with switches(method):
+    with switches():
         found = jax.eval_shape(lambda tree: method.explain(tree_network, tree), tree)
     assert jax.tree.structure(found) == jax.tree.structure(tree)
     assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, tree)
@@ -239,9 +236,13 @@ def test_inside_shard_map():
 NO_METHODS = {
     "as_model",
     "capture",
+    "check",
     "cut",
     "fitting_batch_size",
     "for_cpu",
+    "from_equinox",
+    "from_haiku",
+    "from_keras",
     "from_linen",
     "from_nnx",
     "gradients_at",

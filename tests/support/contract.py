@@ -37,8 +37,8 @@ class Method(NamedTuple):
     random: bool = False
     together: bool = False
     """It loops until every example of a batch has converged: devices wait for one another."""
-    unchecked: str = ""
-    """Why it does not pass under JAX's switches for debugging."""
+    mixes: str = ""
+    """Why it does not pass under strict promotion where JAX computes in 64 bits."""
 
     @property
     def public(self) -> str:
@@ -204,8 +204,7 @@ def _filled(fn: Callable[..., Any], x: Any) -> Any:
     return metrics.noisy_linear_imputation(x, _region(x), key=_key())
 
 
-# Estimates hold NaN before there is anything to estimate, and mix counts with numbers.
-_ENGINE = {"together": True, "unchecked": "its estimates start from NaN and from integers"}
+_ENGINE = {"together": True, "mixes": "its tables of places are int32 beside indices of int64"}
 _LINEAR = "jit vmap grad batch_sum pytree zero"
 _OWN = "jit vmap grad pytree zero"
 
