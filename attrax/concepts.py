@@ -1,9 +1,9 @@
 """Testing with concept activation vectors (TCAV): how a score changes along a concept's direction.
 
-A concept is given by examples. A linear classifier, such as logistic regression of scikit-learn, is
-fitted to tell their activations at a layer from those of other examples; the normal of its plane,
-on the side of the concept, is the direction of the concept. Everything here takes that
-direction as an array.
+A concept is given by examples. A linear classifier, such as the logistic regression of
+scikit-learn, learns to tell their activations at a layer from those of other examples. The normal
+of its plane, on the side of the concept, is the direction of the concept. Every function here takes
+that direction as an array.
 """
 
 from typing import NamedTuple
@@ -61,7 +61,8 @@ def concept_sensitivity(fn: ScalarFn, x: PyTree, direction: PyTree) -> Array:
 
     Raises:
         TypeError: when `x` is not floating.
-        ValueError: when `fn` does not return a scalar, or `direction` has not the shapes of `x`.
+        ValueError: when `fn` does not return a scalar, or `direction` does not match the shapes of
+            `x`.
 
     Example:
         >>> concept_sensitivity(lambda z: z[0] * z[1], jnp.array([2.0, 3.0]), jnp.array([1.0, 1.0]))
@@ -88,10 +89,10 @@ def tcav_score(sensitivities: Array) -> Array:
 
     where S are the sensitivities.
 
-    1 and 0 both say that the concept matters, for the class or against it. A random direction gives
-    a half on average, but a single one anything, as the gradients of one class are alike. So one
-    score is no evidence; `tcav_significance` compares several. The size of a sensitivity does not
-    count, and the derivative is zero.
+    1 and 0 both say that the concept matters, for the class or against it. Random directions give a
+    half on average, but a single one can give anything, since the gradients of one class are alike.
+    So one score is no evidence; `tcav_significance` compares several. The size of a sensitivity
+    does not count, and the derivative is zero.
 
     Args:
         sensitivities: `(N,)`, one for each example of the class.
@@ -156,19 +157,19 @@ def tcav_significance(scores: Array, random_scores: Array) -> SignificanceTest:
     where T has Student's distribution of Welch's degrees of freedom
 
     Each score of the concept belongs to one fit, against another random set of examples; each
-    random score to a fit of one random set against another. Two-sided, for a concept may speak
-    against a class. Not paired: fits share no more than their negative set. Not of equal
-    variances: a real concept gives nearly the same score at every fit, while random directions
-    scatter, and a test that pools the two variances would be too sure of itself where there
-    are fewer random fits.
+    random score belongs to a fit of one random set against another. The test is two-sided, since a
+    concept may speak against a class. It is not paired, since fits share at most their negative
+    set. It does not assume equal variances: a real concept gives nearly the same score at every
+    fit, while random directions scatter, and a test that pools the two variances would be
+    overconfident where there are fewer random fits.
 
-    The test takes fits as independent. Fits that share the examples of the concept are not: they
-    agree about the accidents of these examples, and a concept without meaning is found significant
-    far more often than the p-value says. Give each fit examples of its own, where there are
-    enough. The examples of the class are taken as given. More fits make any difference
-    significant, and with m tests at once each p-value must be multiplied by m (Bonferroni). A
-    small p-value says that the examples have a direction that is not a random one, not that the
-    network uses what they were chosen for.
+    The test assumes that fits are independent. Fits that share the examples of the concept are not:
+    they agree about accidents of these examples, and a meaningless concept is found significant far
+    more often than the p-value says. Give each fit its own examples where there are enough. The
+    examples of the class are taken as given. With enough fits any difference becomes significant,
+    and with m tests at once each p-value must be multiplied by m (Bonferroni). A small p-value says
+    that the examples have a direction that is not random, not that the network uses what they were
+    chosen for.
 
     Where neither sample varies there is nothing to estimate an error from: p is 1 for equal means
     and 0 for different ones. The statistic can be differentiated; the p-value is a constant to

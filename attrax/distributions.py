@@ -79,7 +79,7 @@ def gaussian(sigma: float | Array) -> Distribution:
         sigma: the standard deviation, a scalar in the units of `x`. It may be traced.
 
     Returns:
-        A distribution that needs a key; it does not look at t.
+        A distribution that needs a key; it ignores `t`.
 
     Raises:
         ValueError: when `sigma` is not a scalar or is a negative number; from the sampler, when
@@ -147,7 +147,7 @@ def uniform_noise(radius: float | Array) -> Distribution:
         radius: half the side of the box, a scalar in the units of `x`. It may be traced.
 
     Returns:
-        A distribution that needs a key; it does not look at t.
+        A distribution that needs a key; it ignores `t`.
 
     Raises:
         ValueError: when `radius` is not a scalar or is a negative number; from the sampler, when
@@ -191,7 +191,7 @@ def square_removal(size: int, baseline: Array | None = None) -> Distribution:
         baseline: like `x`; None is zeros.
 
     Returns:
-        A distribution over one array `(H, W, ...)` that needs a key; it does not look at t.
+        A distribution over one array `(H, W, ...)` that needs a key; it ignores `t`.
 
     Raises:
         ValueError: when `x` is not an image or is smaller than the square; from the sampler, when

@@ -78,7 +78,7 @@ def batch_mean(fn: Callable[..., PyTree], xs: PyTree, *aux: PyTree, batch_size: 
         The structure and shapes of what `fn` returns, in its units, in float32 or wider.
 
     Raises:
-        ValueError: when `xs` and `aux` have not one leading axis of the same length.
+        ValueError: when `xs` and `aux` do not share one leading axis.
 
     Example:
         >>> xs, labels = jnp.array([[1.0, 2.0], [4.0, 3.0]]), jnp.array([1, 1])
@@ -102,9 +102,9 @@ def batch_mean(fn: Callable[..., PyTree], xs: PyTree, *aux: PyTree, batch_size: 
 def _dealt(rows: PyTree, n: int, chunks: int) -> tuple[PyTree, Array]:
     """Rows, and the share of each in their mean, with two leading axes, `(chunks, size)`.
 
-    They are dealt out like cards: chunk k gets rows k, k + chunks, ... Where blocks of rows lie on
-    different devices, every chunk so has rows of all of them, and no row moves to another. What is
-    missing of the last chunks is the last row again, without a share.
+    They are dealt out like cards: chunk k gets rows k, k + chunks, ... So where blocks of rows lie
+    on different devices, every chunk has rows of each, and no row moves to another device. The last
+    chunks are filled up with the last row again, without a share.
     """
     size = -(-n // chunks)
     places = np.arange(size * chunks)
@@ -149,8 +149,7 @@ def monitor(
         The structure and shapes of what `fn` returns, in its units, in float32 or wider.
 
     Raises:
-        ValueError: when `xs` and `aux` have not one leading axis of the same length, or `every` is
-            below 1.
+        ValueError: when `xs` and `aux` do not share one leading axis, or `every` is below 1.
 
     Example:
         >>> log = jax.jit(lambda step, xs: monitor(jnp.max, step, xs, every=10))
@@ -175,7 +174,7 @@ def right_reasons(attribution: Array, region: Array) -> Array:
     $$\sum_{i \in region} attribution_i^2$$
 
     Zero when nothing in the region is attributed, of either sign. It grows with the square of the
-    scale of the attribution, and so does the strength that it needs fall.
+    scale of the attribution, so the strength that it needs falls with that square.
 
     Args:
         attribution: an array of any shape. Ross et al. take the gradient by the input of the sum of
@@ -214,7 +213,7 @@ def total_variation(attribution: Array, axes: Sequence[int] = (0, 1)) -> Array:
     $$\sum_{axes} \sum_i |attribution_{i+1} - attribution_i|$$
 
     It grows with the scale of the attribution: a model that is less sure of everything lowers it
-    as well. At a difference of 0 the derivative is taken as 0.
+    too. At a difference of 0 the derivative is taken as 0.
 
     Args:
         attribution: an array, such as `(H, W)` or `(H, W, C)`.

@@ -4,9 +4,9 @@ Any callable is a score, and scores combine by arithmetic:
 `lambda y: scores.logit(3)(y) - 0.5 * scores.logsumexp()(y)`.
 
 An index may be a Python int or a traced integer. The first raises while tracing when it is out
-of range, negative ones included. The second cannot be seen then, and gives NaN, in the value and in
-every entry of the gradient: never the score of a neighbouring class. Scores are computed in
-float32 or wider.
+of range, negative ones included. The value of the second is not known then; out of range it gives
+NaN, in the value and in every entry of the gradient, and never the score of a neighbouring class.
+Scores are computed in float32 or wider.
 """
 
 import operator
@@ -86,8 +86,8 @@ def max_logit() -> Score:
 
     $$\max_k y_k$$
 
-    It is taken anew wherever it is evaluated, so that the class may change along a path. Equal
-    maxima share the gradient equally.
+    The maximum is taken wherever the score is evaluated, so the class may change along a path.
+    Equal maxima share the gradient equally.
 
     Example:
         >>> max_logit()(jnp.array([1.0, 4.0])).item()

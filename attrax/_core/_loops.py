@@ -1,4 +1,4 @@
-"""The one loop of the library: a weighted sum over points that are never all in memory."""
+"""The two loops of the library: over points that are never all in memory, summed or kept."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,11 +26,11 @@ def weighted_sum(
 ) -> PyTree:
     """`sum_k weights[k] integrand(points[k])`, in float32 or wider.
 
-    A scan over chunks of a vmap. The chunks are as equal as they can be and hold at most
+    A scan over chunks, each of them a vmap. The chunks are as equal as possible and hold at most
     `batch_size` points; the last one is filled up by repeating the last point with weight zero. A
-    point made up instead could have an infinite gradient, and 0 x inf is NaN. Each chunk is under
-    `jax.checkpoint`, so that a derivative of the sum, too, holds one chunk at a time: memory
-    grows with `batch_size`, never with the number of points.
+    made-up point could have an infinite gradient, and 0 x inf is NaN. Each chunk is under
+    `jax.checkpoint`, so that a derivative of the sum also holds one chunk at a time: memory grows
+    with `batch_size`, never with the number of points.
 
     Args:
         integrand: a function of one point.
@@ -127,7 +127,7 @@ def mapped(fn: Callable[[Any], PyTree], points: PyTree, *, batch_size: int) -> P
     """`fn` at each point, stacked: a map over chunks of a vmap.
 
     As in `weighted_sum`, the chunks are as equal as they can be, the last one is filled up by
-    repeating the last point, and each is under `jax.checkpoint`. Here the values are kept, so
+    repeating the last point, and each is under `jax.checkpoint`. The values are kept here, so
     memory grows with `batch_size` and with what `fn` returns, and with nothing else.
 
     Args:

@@ -25,9 +25,9 @@ def attention_rollout(weights: Array) -> Array:
 
     $$R = B_L \cdots B_2 B_1 \text{ with } B_l = \frac{1}{2} (I + mean_h A_{l,h})$$
 
-    Rows sum to 1, as those of the weights do: row i says in which shares the tokens of the input
-    have gone into token i of the last layer. It knows nothing of values, of the layers in between,
-    or of any score: it is the same for every class.
+    Rows sum to 1, as those of the weights do: row i says what share each token of the input has in
+    token i of the last layer. It ignores the values, the layers in between, and the score: it is
+    the same for every class.
 
     Args:
         weights: `(L, heads, T, T)`, of one example, the first layer first; queries and then keys.
@@ -60,9 +60,9 @@ def gradient_weighted_attention(weights: Array, gradients: Array) -> Array:
     $$R = (I + E_L) \cdots (I + E_2) (I + E_1) \text{ with } E_l = mean_h
     relu(G_{l,h} \odot A_{l,h})$$
 
-    Unlike `attention_rollout` it belongs to a score, and to its sign: attention that lowers the
-    score counts 0. For self-attention; cross-attention has rules of its own. Not complete, and rows
-    sum to nothing in particular.
+    Unlike `attention_rollout` it depends on a score, and on its sign: attention that lowers the
+    score counts 0. It is for self-attention; cross-attention has rules of its own. Completeness
+    does not hold, and rows sum to nothing in particular.
 
     Args:
         weights: `(L, heads, T, T)`, of one example, the first layer first; queries and then keys.
@@ -72,14 +72,14 @@ def gradient_weighted_attention(weights: Array, gradients: Array) -> Array:
             way.
 
     Returns:
-        `(T, T)`, in the dtype of `weights`, not negative. It has no one unit, for each layer that
-        is passed multiplies by that of the score: compare entries of one map. For a transformer
-        that classifies by token 0, `R[0, 1:]` is the relevance of each other token.
+        `(T, T)`, in the dtype of `weights`, not negative. It has no single unit, since every layer
+        multiplies by that of the score: compare entries within one map. For a transformer that
+        classifies by token 0, `R[0, 1:]` is the relevance of each other token.
 
     Raises:
         TypeError: when `weights` or `gradients` is not floating.
-        ValueError: when `weights` is not one array `(L, heads, T, T)`, or `gradients` has not its
-            shape.
+        ValueError: when `weights` is not one array `(L, heads, T, T)`, or `gradients` does not
+            match its shape.
 
     Example:
         >>> weights = jnp.full((1, 1, 2, 2), 0.5)

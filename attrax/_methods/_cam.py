@@ -1,8 +1,8 @@
 """Class activation maps: which positions of a convolutional layer count towards the score.
 
-Maps are at the resolution of the layer, and **signed**. Most of the papers end with a ReLU, for a
-picture of what counts for the class only: that is `jax.nn.relu(map)`. Before it nothing is lost:
-what speaks against the class stays visible, and maps can be added, compared and summed. `upsample`
+Maps have the resolution of the layer, and are **signed**. Most of the papers end with a ReLU, which
+shows only what speaks for the class: that is `jax.nn.relu(map)`. Without it nothing is lost: what
+speaks against the class stays visible, and maps can be added, compared and summed. `upsample`
 brings a map to the size of the input.
 """
 
@@ -37,8 +37,8 @@ def cam(z: Array, weights: Array) -> Array:
 
     Raises:
         TypeError: when `z` or `weights` is not floating.
-        ValueError: when `z` is not one array with positions and channels, or `weights` has not one
-            number for each channel.
+        ValueError: when `z` is not one array with positions and channels, or `weights` does not
+            hold one number for each channel.
 
     Example:
         >>> z = jnp.array([[[1.0, 2.0], [3.0, 4.0]]])
@@ -63,9 +63,9 @@ def grad_cam(fn: ScalarFn, z: Array, *, positions: int | None = None) -> Array:
 
     $$out_p = \sum_c w_c z_{p,c} \text{ with } w_c = mean_q (\nabla fn(z))_{q,c}$$
 
-    Where the network ends in a mean over positions and a dense layer it is `cam`, divided by the
-    number of positions. Elsewhere the mean discards where the gradient is large, so that the map
-    can show positions that do not matter, and its sum means nothing: `hires_cam` keeps both.
+    Where the network ends in a mean over positions and a dense layer it is `cam` divided by the
+    number of positions. Elsewhere the mean forgets where the gradient is large: the map can show
+    positions that do not matter, and its sum means nothing. `hires_cam` keeps both.
 
     Args:
         fn: `z -> scalar`, such as `lambda z: attrax.scores.logit(i)(tail(z))`. Scores before the
@@ -104,9 +104,10 @@ def grad_cam_plus_plus(fn: ScalarFn, z: Array, *, positions: int | None = None) 
     \text{ and } w_c = \sum_q \frac{relu(g_{q,c})}{2 + relu(g_{q,c}) \sum_r z_{r,c}}$$
 
     Exact for the score `exp(fn)`, up to the positive factor `exp(fn(z))`, where `fn` is piecewise
-    linear in z: then the higher derivatives of the definition are powers of the gradient. Made for
-    activations after a ReLU. Where the sum of a channel is negative the denominator can come close
-    to 0 and the map mean nothing; at 0 itself the position counts 0. Its sum means nothing.
+    linear in z: then the higher derivatives in the definition are powers of the gradient. It is
+    made for activations after a ReLU. Where the sum of a channel is negative, the denominator can
+    come close to 0, and the map then means nothing; at exactly 0 the position counts 0. The sum of
+    the map means nothing.
 
     Args:
         fn: `z -> scalar`, the score before the exponential: a logit. Unlike the other maps it
@@ -182,8 +183,8 @@ def layer_cam(fn: ScalarFn, z: Array) -> Array:
 
     $$out_p = \sum_c relu((\nabla fn(z))_{p,c}) z_{p,c}$$
 
-    Where a channel would lower the score it counts 0, not as evidence against: made for early
-    layers, whose gradients are noisy. Not complete.
+    A channel that would lower the score counts 0, not as evidence against it: the method is made
+    for early layers, whose gradients are noisy. Completeness does not hold.
 
     Args:
         fn: `z -> scalar`, such as `lambda z: attrax.scores.logit(i)(tail(z))`.
@@ -227,9 +228,9 @@ def score_cam(
 
     where the mask $m_c$ is channel c, upsampled to the input and stretched to [0, 1].
 
-    Forward passes only, one for each channel: `fn` needs no gradient. The weights are positive and
-    sum to 1, so the map tells nothing about the size of the score. A channel that is the same at
-    all positions masks nothing and is left out. Not complete.
+    It takes only forward passes, one for each channel: `fn` needs no gradient. The weights are
+    positive and sum to 1, so the map says nothing about the size of the score. A channel that is
+    the same at all positions masks nothing and is left out. Completeness does not hold.
 
     Args:
         fn: `x -> scalar`, of the *input*: `lambda x: attrax.scores.logit(i)(model(x))`. The softmax
@@ -250,8 +251,8 @@ def score_cam(
     Raises:
         TypeError: when `x` or `z` is not floating.
         ValueError: when `fn` does not return a scalar, `z` is not one array with positions and
-            channels, `x` has fewer axes than `z` has positions, or `baseline` has not the shape of
-            `x`.
+            channels, `x` has fewer axes than `z` has positions, or `baseline` does not match the
+            shape of `x`.
 
     Example:
         >>> x = jnp.array([1.0, 3.0])
@@ -296,8 +297,8 @@ def upsample(
 ) -> Array:
     """A map brought to the height and width of the input, by interpolation.
 
-    Values are kept, sums are not: sum a map before. Pixels are squares, so that the corners of both
-    pictures coincide, not the centres of their corner pixels.
+    Interpolation preserves values, not sums: sum a map before upsampling it. Pixels are squares, so
+    the corners of both pictures coincide, not the centres of their corner pixels.
 
     Args:
         values: `(h, w)`, or with further axes, such as `(h, w, C)`, which stay as they are.

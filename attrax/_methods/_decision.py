@@ -27,12 +27,11 @@ def integrated_decision_gradients(
     $$\text{with } p = b + t (x - b), \; F(t) = fn(p),
     \; F'(t) = \sum_i (x - b)_i (\nabla fn(p))_i$$
 
-    Where the score has saturated the gradients count for little, and where it is decided they count
-    for much. Not complete: it adds up to `integral_0^1 F'(t)^2 dt`, which is at least
-    `(fn(x) - fn(b))^2` and equal to it when the score changes evenly. A feature that `fn` ignores,
-    or that equals its baseline, gets 0. It is quadratic in `fn`: `2 fn` gets four times as much,
-    and `-fn` the same. So where the score falls along the line, a feature that lifts it counts
-    against itself.
+    Gradients count little where the score has saturated, and much where it is decided. Completeness
+    does not hold: the sum is `integral_0^1 F'(t)^2 dt`, which is at least `(fn(x) - fn(b))^2` and
+    equal to it when the score changes evenly. A feature that `fn` ignores, or that equals its
+    baseline, gets 0. The method is quadratic in `fn`: `2 fn` gets four times as much, and `-fn` the
+    same. So where the score falls along the line, a feature that raises it gets a negative number.
 
     Args:
         fn: `x -> scalar`, of one example.
@@ -47,7 +46,8 @@ def integrated_decision_gradients(
 
     Raises:
         TypeError: when `x` is not floating, or `rule` is not a `Rule`.
-        ValueError: when `fn` does not return a scalar, or `baseline` has not the shapes of `x`.
+        ValueError: when `fn` does not return a scalar, or `baseline` does not match the shapes of
+            `x`.
 
     Example:
         >>> fn = lambda x: x[0] ** 2 + x[1]  # F' = 2 t x[0]^2 + x[1] from zero

@@ -28,9 +28,9 @@ def expected_gradients(
 
     Unbiased for the mean of `integrated_gradients(fn, x, b)` over all baselines, and so complete in
     expectation: the sum is `fn(x)` less the mean score of the baselines, up to the standard error.
-    With few baselines the mean of `integrated_gradients` itself, `jax.vmap` over the baselines, is
-    far more accurate for the same number of gradients: sampling pays when there are more baselines
-    than gradients one can afford.
+    With few baselines, the mean of `integrated_gradients` over them (`jax.vmap`) is far more
+    accurate for the same number of gradients: sampling pays when there are more baselines than
+    gradients that one can afford.
 
     Args:
         fn: `x -> scalar`, of one example.
@@ -49,9 +49,9 @@ def expected_gradients(
 
     Raises:
         TypeError: when `x` is not floating.
-        ValueError: when `fn` does not return a scalar, `baselines` has not the shapes of `x` behind
-            one leading axis, `sigma` is not a scalar or is negative, `num_samples` is below 2, or
-            there is no key.
+        ValueError: when `fn` does not return a scalar, `baselines` does not match the shapes of `x`
+            behind one leading axis, `sigma` is not a scalar or is negative, `num_samples` is below
+            2, or there is no key.
 
     Example:
         >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""FullGrad: the score as what the input and what each bias contributes to it."""
+"""FullGrad: the score as the sum of what the input and every bias contribute."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -81,8 +81,8 @@ def full_gradient_map(parts: Sequence[Array], shape: Sequence[int]) -> Array:
 
     with each part stretched to [0, 1] as a whole.
 
-    For looking at. Every layer weighs the same, however much it contributes, signs are gone, and
-    nothing is complete any more.
+    It is made for looking at. Every layer weighs the same, however much it contributes; signs are
+    lost, and completeness no longer holds.
 
     Args:
         parts: contributions with positions and then channels, `(H, W, C)`, of any sizes: that of
@@ -96,7 +96,7 @@ def full_gradient_map(parts: Sequence[Array], shape: Sequence[int]) -> Array:
 
     Raises:
         TypeError: when a part is not floating, or `shape` does not hold ints.
-        ValueError: when there is no part, or a part has not one axis more than `shape`.
+        ValueError: when there is no part, or a part does not have one axis more than `shape`.
 
     Example:
         >>> parts = [jnp.array([[[-2.0], [0.0]]]), jnp.array([[[3.0], [3.0]]])]

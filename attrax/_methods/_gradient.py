@@ -12,8 +12,8 @@ def gradient(fn: ScalarFn, x: PyTree) -> PyTree:
     $$\nabla fn(x)$$
 
     Exact. It says what an infinitely small change would do: where `fn` is saturated it is near
-    zero, however much the input matters. It is not complete (its sum means nothing), and a ReLU
-    exactly at 0 counts as off.
+    zero, however much the input matters. Completeness does not hold, and its sum means nothing. A
+    ReLU exactly at 0 counts as off.
 
     Args:
         fn: `x -> scalar`, of one example.
@@ -56,7 +56,8 @@ def gradient_times_input(fn: ScalarFn, x: PyTree, baseline: PyTree | None = None
 
     Raises:
         TypeError: when `x` is not floating.
-        ValueError: when `fn` does not return a scalar, or `baseline` has not the shapes of `x`.
+        ValueError: when `fn` does not return a scalar, or `baseline` does not match the shapes of
+            `x`.
 
     Example:
         >>> import jax.numpy as jnp

@@ -32,14 +32,14 @@ def guided_integrated_gradients(
     these have arrived. Features of equal gradients move together. So the path keeps away from
     steep places between baseline and example, whose slopes say little about the example.
 
-    Complete up to the error of the steps. On a smooth `fn` it falls as `1 / steps^2`, and as only a
-    fraction moves at a time it takes about `1 / fraction` times the steps of a straight line. With
-    ReLU the path runs along kinks, where the order of the gradients turns over at every step, and a
-    gap of a few percent stays: look at `attrax.metrics.completeness_gap`. A feature that `fn`
-    ignores, or that equals its baseline, gets 0, and features that play the same role get the same.
-    It is not linear in `fn`, on which the path depends, and jumps where two gradients change their
-    order. With `fraction=1.0` the path is the straight line, and the result is
-    `integrated_gradients` with `quadrature.trapezoid(steps + 1)`.
+    Complete up to the error of the steps. On a smooth `fn` that error falls as `1 / steps^2`; since
+    only a fraction moves at a time, it takes about `1 / fraction` times the steps of a straight
+    line. With ReLU the path runs along kinks, where the order of the gradients changes at every
+    step, and a gap of a few percent remains: look at `attrax.metrics.completeness_gap`. A feature
+    that `fn` ignores, or that equals its baseline, gets 0, and features with the same role get the
+    same. The method is not linear in `fn`, because the path depends on it, and it jumps where two
+    gradients change their order. With `fraction=1.0` the path is the straight line, and the result
+    is `integrated_gradients` with `quadrature.trapezoid(steps + 1)`.
 
     The authors bound the path by anchors on the straight line. That is one call for each piece,
     from one anchor to the next; the attributions of the pieces add up.
@@ -56,7 +56,7 @@ def guided_integrated_gradients(
 
     Raises:
         TypeError: when `x` is not floating, `steps` is not an int, or `fraction` not a number.
-        ValueError: when `fn` does not return a scalar, `baseline` has not the shapes of `x`,
+        ValueError: when `fn` does not return a scalar, `baseline` does not match the shapes of `x`,
             `steps` is below 1, or `fraction` is not in (0, 1].
 
     Example:

@@ -40,14 +40,14 @@ def idgi(
     where c is the path.
 
     A step along a path has a part in the direction of the gradient and a part across it, and only
-    the first changes the score. So the change is given to that direction alone. Complete by
-    construction for any number of steps, for the parts of `d` are positive and add up to 1.
-    Where the gradient is zero there is no direction: the other end of the step then takes the whole
-    change, and where both are zero the change is lost, and completeness with it.
+    the first changes the score. So the whole change is given to that direction. The method is
+    complete by construction, for any number of steps: the parts of `d` are positive and add up to
+    1. Where the gradient is zero there is no direction, and the other end of the step takes the
+    whole change. Where both are zero the change is lost, and completeness with it.
 
-    A feature that `fn` ignores gets 0. One that equals its baseline does not: the direction of the
-    gradient is not that of the path. Nor is it linear in `fn`, and it depends on the units of x:
-    twice the unit, four times the gradient squared.
+    A feature that `fn` ignores gets 0. One that equals its baseline may not, since the gradient
+    does not point along the path. The method is not linear in `fn`, and it depends on the units of
+    `x`: in a unit twice as large, the squared gradient is four times as large.
 
     Args:
         fn: `x -> scalar`, of one example.
@@ -63,7 +63,7 @@ def idgi(
     Raises:
         TypeError: when `x` is not floating, or `steps` is not an int.
         ValueError: when `fn` does not return a scalar, `steps` is below 1, or `baseline` or the
-            points of the path have not the shapes of `x`.
+            points of the path do not match the shapes of `x`.
 
     Example:
         >>> idgi(lambda x: 2 * x[0] + x[1], jnp.array([1.0, 3.0]), steps=1).tolist()

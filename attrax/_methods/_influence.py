@@ -47,8 +47,8 @@ def influence(
 
     Raises:
         TypeError: when `x` is not floating, or `rule` is not a `Rule`.
-        ValueError: when `fn` does not return a scalar, the points have not the shapes of `x`, or
-            the distribution needs a key and there is none.
+        ValueError: when `fn` does not return a scalar, the points do not match the shapes of `x`,
+            or the distribution needs a key and there is none.
 
     Example:
         >>> import jax.numpy as jnp

@@ -47,7 +47,8 @@ def integrated_gradients(
 
     Raises:
         TypeError: when `x` is not floating, or `rule` is not a `Rule`.
-        ValueError: when `fn` does not return a scalar, or `baseline` has not the shapes of `x`.
+        ValueError: when `fn` does not return a scalar, or `baseline` does not match the shapes of
+            `x`.
 
     Example:
         >>> attribution = integrated_gradients(lambda x: x[0] ** 3 * x[1], jnp.array([1.0, 8.0]))
@@ -96,8 +97,8 @@ def path_integrated_gradients(
 
     Raises:
         TypeError: when `x` is not floating, or `rule` is not a `Rule`.
-        ValueError: when `fn` does not return a scalar, or `baseline` or the points of the path
-            have not the shapes of `x`.
+        ValueError: when `fn` does not return a scalar, or `baseline` or the points of the path do
+            not match the shapes of `x`.
 
     Example:
         >>> first_feature_first = lambda x, b: lambda t: b + (x - b) * jnp.stack([

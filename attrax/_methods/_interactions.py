@@ -58,8 +58,8 @@ def integrated_hessian_product(
 
     Raises:
         TypeError: when `x` is not floating, or `rule` is not a `Rule`.
-        ValueError: when `fn` does not return a scalar, `vector` or `baseline` has not the shapes of
-            `x`, or `rule` is one for an ordinary integral.
+        ValueError: when `fn` does not return a scalar, `vector` or `baseline` does not match the
+            shapes of `x`, or `rule` is one for an ordinary integral.
 
     Example:
         >>> fn = lambda x: x[0] * x[1] + x[2]
@@ -141,8 +141,8 @@ def integrated_hessians(
 
     Raises:
         TypeError: when `x` is not floating, or `rule` is not a `Rule`.
-        ValueError: when `fn` does not return a scalar, `baseline` has not the shapes of `x`, or
-            `rule` is one for an ordinary integral.
+        ValueError: when `fn` does not return a scalar, `baseline` does not match the shapes of `x`,
+            or `rule` is one for an ordinary integral.
 
     Example:
         >>> matrix = integrated_hessians(lambda x: x[0] ** 2 * x[1], jnp.array([3.0, 1.0]))

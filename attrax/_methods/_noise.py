@@ -31,10 +31,10 @@ def smoothgrad(
 
     as the mean of `num_samples` draws.
 
-    Unbiased. For the gradient it is exactly the gradient of `fn` blurred by the noise, so kinks and
-    fluctuations narrower than `sigma` go away. It is not complete: the average of a complete method
-    sums to `E[fn(x + sigma e)]` less the baseline's score. The standard error tells sampling noise
-    from structure; it falls as one over the square root of `num_samples`.
+    Unbiased. Of the gradient, it is exactly the gradient of `fn` blurred by the noise: kinks and
+    fluctuations narrower than `sigma` disappear. Completeness does not hold: the average of a
+    complete method sums to `E[fn(x + sigma e)]` minus the score of the baseline. The standard error
+    tells sampling noise from structure; it falls as one over the square root of `num_samples`.
 
     Args:
         explain: `x -> attribution` of one example, such as
@@ -81,8 +81,8 @@ def smoothgrad_squared(
 
     $$\mathbb{E} [explain(x + \sigma e)^2] \text{ with } e \sim N(0, 1) \text{, entry by entry}$$
 
-    Unbiased. Signs are lost before they can cancel; it is the square of `smoothgrad` plus `vargrad`
-    in expectation. Nothing is complete about it.
+    Unbiased. Signs are lost before they can cancel; in expectation it is the square of `smoothgrad`
+    plus `vargrad`. Completeness does not hold.
 
     Args:
         explain: `x -> attribution` of one example.
@@ -133,7 +133,7 @@ def vargrad(
 
     Unbiased: the sum of squares is divided by `num_samples - 1`. It shows where an explanation is
     unsteady, not what the score is made of. The standard error is that of the variance, from the
-    fourth moment, and itself rough below about 30 samples.
+    fourth moment, and is itself rough below about 30 samples.
 
     Args:
         explain: `x -> attribution` of one example.

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from .._core import _checks
@@ -107,12 +106,11 @@ def rank_channels(values: Array, k: int) -> ChannelRanking:
             "attribution with `attrax.channels` first."
         )
     k = _checks.count(k, "k", most=values.shape[0])
-    positive_values, positive_indices = jax.lax.top_k(values, k)
-    negated, negative_indices = jax.lax.top_k(-values, k)
     ranked = ~jnp.any(jnp.isnan(values))
-    return ChannelRanking(
-        jnp.where(ranked, positive_indices, -1),
-        jnp.where(ranked, positive_values, jnp.nan),
-        jnp.where(ranked, negative_indices, -1),
-        jnp.where(ranked, -negated, jnp.nan),
-    )
+
+    def first(descending: bool) -> tuple[Array, Array]:
+        # A sort stays on its device where a batch is divided among several; `top_k` does not.
+        places = jnp.argsort(values, descending=descending, stable=True)[:k]
+        return jnp.where(ranked, places, -1), jnp.where(ranked, values[places], jnp.nan)
+
+    return ChannelRanking(*first(True), *first(False))

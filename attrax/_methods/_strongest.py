@@ -45,9 +45,9 @@ def strongest_channel(
 
     where `(z, tail)` is the cut at the layer.
 
-    The first step holds the input fixed and asks the layer, the second holds the channel fixed and
-    asks the input. The two do not multiply to the attribution of the input towards the score: that
-    goes through all channels.
+    The first step holds the input fixed and asks the layer; the second holds the channel fixed and
+    asks the input. The product of the two is not the attribution of the input towards the score,
+    which runs through all channels.
 
     Args:
         model: a model whose layers have names; see `attrax.layers`.

@@ -28,8 +28,8 @@ def completeness_gap(
 
     Raises:
         TypeError: when `x` is not floating.
-        ValueError: when `fn` does not return a scalar, or `attribution` or `baseline` has not the
-            shapes of `x`.
+        ValueError: when `fn` does not return a scalar, or `attribution` or `baseline` does not
+            match the shapes of `x`.
 
     Example:
         >>> x = jnp.array([2.0, 3.0])

@@ -30,8 +30,8 @@ def mufidelity(
     \text{ with } S \text{ from the baseline}) \right)$$
 
     The Pearson correlation over subsets S of one size, drawn uniformly. 1 for every attribution
-    that is complete on a function without interactions. It knows nothing of the scale of the
-    attribution, and little of its sum. Where either side does not vary it is NaN.
+    that is complete on a function without interactions. It ignores the scale of the attribution,
+    and nearly ignores its sum. Where either side does not vary it is NaN.
 
     Args:
         fn: `x -> scalar`, of one example.
@@ -160,9 +160,9 @@ def rank_correlation(a: PyTree, b: PyTree) -> Array:
 
     where equal entries share the mean of their ranks
 
-    1 for the same order, -1 for the reverse, near 0 for independent ones. Where either is constant
-    it is NaN. It does not see which sign an attribution has: compare absolute values as well, with
-    `jnp.abs`, because a change of sign of everything gives -1.
+    1 for the same order, -1 for the reverse, near 0 for independent ones. It is NaN where either is
+    constant or holds NaN. Changing the sign of everything gives -1: compare absolute values as
+    well, with `jnp.abs`.
 
     Args:
         a: any pytree of floating arrays.
@@ -173,7 +173,7 @@ def rank_correlation(a: PyTree, b: PyTree) -> Array:
 
     Raises:
         TypeError: when `a` is not floating.
-        ValueError: when `b` has not the shapes of `a`.
+        ValueError: when `b` does not match the shapes of `a`.
 
     Example:
         >>> rank_correlation(jnp.array([1.0, 2.0, 3.0]), jnp.array([1.0, 9.0, 5.0])).round(4).item()

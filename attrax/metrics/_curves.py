@@ -25,9 +25,10 @@ def insertion_curve(
     \text{ for } k = 0, \dots, steps$$
 
     `rank` counts the N features from the largest attribution down; of equal ones the first comes
-    first. A steep rise, and a large `area`, says that the features ranked first suffice. Exact; but
-    half-filled examples are unlike those that the model was trained on, and another baseline gives
-    another curve. With `-attribution` the worst come first.
+    first. A steep rise, and a large `area`, says that the features ranked first suffice. The curve
+    is exact, but half-filled examples are unlike those that the model was trained on, and another
+    baseline gives another curve. With `-attribution` the worst come first. NaN has no rank: of an
+    attribution that holds NaN the whole curve is NaN.
 
     Args:
         fn: `x -> scalar`, of one example: usually a probability.

@@ -27,8 +27,8 @@ def noisy_linear_imputation(
     over the up to eight neighbours q inside the image, with weight 1/6 for those that share an edge
     and 1/12 for those that share a corner. The means hold for all removed pixels at once: a sparse
     linear system, symmetric and positive definite, solved by conjugate gradients to the rounding
-    error. The noise, e ~ N(0, 1), is added afterwards. The values of removed pixels are not looked
-    at. Where every pixel is removed the image is noise around zero.
+    error. The noise, e ~ N(0, 1), is added afterwards. The values of removed pixels are ignored.
+    Where every pixel is removed, the image is noise around zero.
 
     Args:
         x: `(H, W)` or `(H, W, C)`, channels being filled in one by one.
@@ -41,7 +41,7 @@ def noisy_linear_imputation(
 
     Raises:
         TypeError: when `x` is not floating or `removed` is not boolean.
-        ValueError: when `x` is not an image, or `removed` has not its height and width.
+        ValueError: when `x` is not an image, or `removed` does not have its height and width.
 
     Example:
         >>> ramp = jnp.tile(jnp.arange(5.0), (3, 1))
@@ -104,8 +104,8 @@ def road(
 
     Raises:
         TypeError: when `x` or `attribution` is not floating.
-        ValueError: when `fn` does not return a scalar, `x` is not an image, `attribution` has not
-            its height and width, or a fraction is not in [0, 1).
+        ValueError: when `fn` does not return a scalar, `x` is not an image, `attribution` does not
+            have its height and width, or a fraction is not in [0, 1).
 
     Example:
         >>> x = jnp.zeros((4, 4)).at[1, 1].set(8.0)

@@ -21,7 +21,7 @@ def pointing_game(attribution: Array, region: Array, *, tolerance: float | Array
     Args:
         attribution: one number for each position, such as `(H, W)`.
         region: boolean, in the shape of `attribution`.
-        tolerance: how far outside still counts, in positions, as the crow flies.
+        tolerance: how far outside still counts, in positions, in a straight line.
 
     Returns:
         A scalar in float32 or wider: 1 for a hit, 0 for a miss.

@@ -61,7 +61,7 @@ def infidelity(
     Raises:
         TypeError: when `x` is not floating.
         ValueError: when `fn` does not return a scalar, or `attribution` or the perturbed examples
-            have not the shapes of `x`.
+            do not match the shapes of `x`.
 
     Example:
         >>> shifted = lambda x: lambda t, key: x - 0.5
@@ -124,7 +124,7 @@ def max_sensitivity(
 
     Raises:
         TypeError: when `x` is not floating.
-        ValueError: when the neighbours have not the shapes of `x`.
+        ValueError: when the neighbours do not match the shapes of `x`.
 
     Example:
         >>> shifted = lambda x: lambda t, key: x + 0.5

@@ -95,8 +95,8 @@ def randomised(
         The structure, shapes and dtypes of `params`.
 
     Raises:
-        ValueError: when `other` has not the structure and shapes of `params`, `order` is empty, or
-            a name in it is part of no path.
+        ValueError: when `other` does not match the structure and shapes of `params`, `order` is
+            empty, or a name in it is part of no path.
 
     Example:
         >>> params = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
@@ -190,8 +190,8 @@ def parameter_randomisation(
         `(len(order),)`, in the units of `compare`.
 
     Raises:
-        ValueError: when `other` has not the structure and shapes of `params`, `order` is empty, or
-            a name in it is part of no path.
+        ValueError: when `other` does not match the structure and shapes of `params`, `order` is
+            empty, or a name in it is part of no path.
 
     Example:
         >>> x = jnp.array([1.0, 2.0, 3.0])

@@ -23,11 +23,11 @@ def blur(max_sigma: float | Array, *, axes: Sequence[int] = (0, 1)) -> Path:
     extremum more extreme; a constant stays what it is. At t = 1 it is x to the last bit, and it is
     smooth in t.
 
-    The path sets out from its own baseline, x without detail, and does not look at the one that it
-    is given. An attribution along it adds up to `fn(x) - fn(blur(max_sigma)(x)(0.0))`.
+    The path starts from its own baseline, x without detail, and ignores the one that it is given.
+    An attribution along it adds up to `fn(x) - fn(blur(max_sigma)(x)(0.0))`.
 
-    The finest detail comes in the last `1 / max_sigma` of the path. From a `max_sigma` of about 20
-    on, nodes are needed there: panels that halve towards the end,
+    The finest detail arrives in the last `1 / max_sigma` of the path. From a `max_sigma` of about
+    20 upwards, nodes are needed there: panels that halve towards the end,
     `quadrature.composite(gauss_legendre(4), [0, *(1 - 0.5 ** np.arange(1, 8)), 1])`.
 
     Args:
@@ -42,7 +42,7 @@ def blur(max_sigma: float | Array, *, axes: Sequence[int] = (0, 1)) -> Path:
     Raises:
         TypeError: when `axes` is not a tuple of ints.
         ValueError: when `max_sigma` is not a scalar or is a negative number; from the path, when x
-            has not all of `axes`, or two of them are the same.
+            lacks one of `axes`, or two of them are the same.
 
     Example:
         >>> curve = blur(1.0, axes=(0,))(jnp.array([0.0, 0.0, 900.0, 0.0, 0.0]))

@@ -32,7 +32,7 @@ def straight(x: PyTree, baseline: PyTree | None = None) -> Curve:
 
     Raises:
         TypeError: when `x` is not floating.
-        ValueError: when `baseline` has not the shapes of `x`.
+        ValueError: when `baseline` does not match the shapes of `x`.
 
     Example:
         >>> straight(jnp.array([2.0, 4.0]))(0.5).tolist()
@@ -62,8 +62,8 @@ def polyline(*waypoints: PyTree) -> Any:
 
     $$c(t) = a_i + (n t - i) (a_{i+1} - a_i) \text{ for } i \le n t < i + 1$$
 
-    The derivative jumps at the waypoints, where it is that of the piece that begins. A rule is
-    as accurate as promised when its panels end at the waypoints.
+    The derivative jumps at the waypoints; exactly there it is that of the piece that begins. A rule
+    keeps its accuracy when its panels end at the waypoints.
 
     Args:
         *waypoints: pytrees like `x`.
@@ -72,7 +72,7 @@ def polyline(*waypoints: PyTree) -> Any:
         A path: `path(x, baseline) -> (t -> point)`.
 
     Raises:
-        ValueError: from the path, when a waypoint has not the shapes of `x`.
+        ValueError: from the path, when a waypoint does not match the shapes of `x`.
 
     Example:
         >>> path = polyline(jnp.array([1.0, 0.0]))
@@ -122,7 +122,8 @@ def interpolate(x: PyTree, baseline: PyTree | None, nodes: Any) -> PyTree:
         Like `x`, each leaf with a leading axis of length n.
 
     Raises:
-        ValueError: when `nodes` is not one-dimensional, or `baseline` has not the shapes of `x`.
+        ValueError: when `nodes` is not one-dimensional, or `baseline` does not match the shapes of
+            `x`.
 
     Example:
         >>> interpolate(jnp.array([4.0]), None, [0.0, 0.25, 1.0]).tolist()

@@ -18,12 +18,12 @@ def tokenwise(order: Any) -> Path:
     $$c(t)_{order(k)} = b + (x - b) \, clip(n t - k, 0, 1) \text{ for } k = 0, \dots, n - 1$$
 
     In each of n equal parts of the time one token moves along a straight line, and the others stand
-    still. The attribution of a token adds up to what its arrival changes, `fn(those before and
-    this one) - fn(those before)`: its part in this order of the Shapley value, which is the mean
-    over all orders. It is the `polyline` over the partial texts, without holding them.
+    still. The attribution of a token adds up to what its arrival changes, `fn(the tokens up to this
+    one) - fn(the tokens before it)`: its share, in this order, of the Shapley value, which is the
+    mean over all orders. It is the `polyline` through the partial texts, without holding them.
 
-    The derivative jumps from token to token. A rule is as accurate as promised when each token has
-    a panel of its own, without nodes at the ends:
+    The derivative jumps from token to token. A rule keeps its accuracy when each token has a panel
+    of its own, without nodes at the ends:
     `quadrature.composite(quadrature.gauss_legendre(4), n)`.
 
     Args:
@@ -37,7 +37,8 @@ def tokenwise(order: Any) -> Path:
     Raises:
         TypeError: when `order` does not hold integers.
         ValueError: when `order` is not one-dimensional or does not name each token once; from the
-            path, when an array of x has not n tokens, or `baseline` has not the shapes of x.
+            path, when an array of x does not have n tokens, or `baseline` does not match the shapes
+            of x.
 
     Example:
         >>> curve = tokenwise([1, 0])(jnp.array([[4.0], [6.0]]), None)
