@@ -4,9 +4,7 @@ Elsewhere in the library the path runs where the gradient is taken. Here it runs
 every point on it has its own activation and its own function behind the layer. So these methods
 take the division of the model itself, `split(x) -> (z, fn)`, where `fn(z)` is the score:
 
-    def split(x):
-        z, tail = attrax.cut(model, x, at="block")
-        return z, lambda z: score(tail(z))
+    split = lambda x: attrax.cut(model, x, at="block", score=score)
 """
 
 from collections.abc import Callable
