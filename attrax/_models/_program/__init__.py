@@ -37,8 +37,8 @@ from ._naming import BatchAxis as BatchAxis
 from ._naming import normalise as normalise
 from ._rewriting import Rewrite as Rewrite
 from ._rewriting import rewritten as rewritten
-from ._rules import closes_over_values as closes_over_values
-from ._rules import holds_dead_tracer as holds_dead_tracer
+from ._custom_rules import closes_over_values as closes_over_values
+from ._custom_rules import holds_dead_tracer as holds_dead_tracer
 from ._sites import Site as Site
 from ._sites import is_open as is_open
 from ._sites import sites as sites
