@@ -19,6 +19,8 @@ holds a program; arities are derived from shapes.
 
 from ._comparing import Difference as Difference
 from ._comparing import difference as difference
+from ._custom_rules import closes_over_values as closes_over_values
+from ._custom_rules import holds_dead_tracer as holds_dead_tracer
 from ._dependence import depends as depends
 from ._editing import Edits as Edits
 from ._editing import Kept as Kept
@@ -37,8 +39,6 @@ from ._naming import BatchAxis as BatchAxis
 from ._naming import normalise as normalise
 from ._rewriting import Rewrite as Rewrite
 from ._rewriting import rewritten as rewritten
-from ._custom_rules import closes_over_values as closes_over_values
-from ._custom_rules import holds_dead_tracer as holds_dead_tracer
 from ._sites import Site as Site
 from ._sites import is_open as is_open
 from ._sites import sites as sites
