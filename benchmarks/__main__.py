@@ -24,11 +24,10 @@ BENCHMARKS = (
     "memory",
     "precision",
     "cut_flops",
-    "reading",
     "devices",
 )
 # Not of speed, and long: run when named, each a record of its own, `results/faithfulness`.
-EVIDENCE = ("faithfulness", "selectivity", "certified", "honesty")
+EVIDENCE = ("faithfulness", "selectivity", "certified", "honesty", "reading")
 KNOWN = (*BENCHMARKS, *EVIDENCE)
 
 

@@ -100,13 +100,15 @@ def _cost(net: nn.Module, weights: Any, model: attrax.Model, one: attrax.Model) 
         title="Reading a transformer",
         caption=(
             "Function calls of Python, for the first call at inputs of new shapes. An unbatched "
-            "model is traced at batches of one, two and three, and once more as a whole."
+            "model is traced at batches of one, two and three, and once more as a whole. "
+            "Each is compared with one more trace, without taps."
         ),
         columns=[("statement", ""), ("calls", ",d"), ("beside one trace", ".2f")],
         rows=rows,
         claims=[
-            Claim("calls to read, beside one trace", rows[1][2], at_most=1.6),
-            Claim("calls to read unbatched, beside one trace", rows[2][2], at_most=5.5),
+            # The check is a trace of the model without taps, which every first reading pays.
+            Claim("calls to read, beside one trace", rows[1][2], at_most=2.6),
+            Claim("calls to read unbatched, beside one trace", rows[2][2], at_most=6.5),
         ],
     )
 

@@ -1,4 +1,4 @@
-"""Eight virtual CPU devices, and no silent broadcasting between ranks."""
+"""Eight virtual CPU devices, quick compilation, and no silent broadcasting between ranks."""
 
 import os
 
@@ -14,6 +14,15 @@ import pytest
 collect_ignore = ["peers"]
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config):
+    """Quick tests compile more than they compute: what LLVM would make faster runs once.
+
+    Slow tests compute, and so see what users run, and so do the tests of `make compat`.
+    """
+    if config.option.markexpr != "soak" and "ATTRAX_TESTS_OPTIMISED" not in os.environ:
+        os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
 
 
 @pytest.fixture

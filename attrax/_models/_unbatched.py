@@ -57,7 +57,7 @@ def unbatched(
         >>> model = attrax.unbatched(lambda xs: xs.sum(axis=1))
         >>> model(jnp.array([1.0, 2.0]))
         Array(3., dtype=float32)
-        >>> masked = attrax.unbatched(lambda xs, mask: (xs * mask).sum(axis=1), in_axes=(0, None))
+        >>> masked = attrax.unbatched(lambda xs, mask: xs @ mask, in_axes=(0, None))
         >>> masked(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0]))
         Array(1., dtype=float32)
     """

@@ -55,14 +55,14 @@ REDUCERS = {
         (
             ESTIMATE,
             TypeError,
-            r"hold values alone; got Estimate\(value, standard_error\)\. Pass its `\.value`",
+            r"hold arrays only; got Estimate\(value, standard_error\)\. Pass its `\.value`",
         ),
         (
             CERTIFIED,
             TypeError,
-            r"hold values alone; got Certified\(value, .*\)\. Pass its `\.value`",
+            r"hold arrays only; got Certified\(value, .*\)\. Pass its `\.value`",
         ),
-        ({"a": ESTIMATE}, TypeError, r"hold values alone; got Estimate\(.*\)\. Pass its `\.value`"),
+        ({"a": ESTIMATE}, TypeError, r"hold arrays only; got Estimate\(.*\)\. Pass its `\.value`"),
         ({"a": jnp.ones(3)}, ValueError, r"be one array; got a dict\. Choose one"),
         ((jnp.ones(3),), ValueError, r"be one array; got a tuple\. Choose one"),
         ([1.0, 2.0], ValueError, r"be one array; got a list\. Choose one"),

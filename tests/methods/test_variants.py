@@ -394,7 +394,10 @@ def test_what_composite_refuses():
         composite(gauss_legendre(2), 0)
     with pytest.raises(TypeError, match=r"`panels` must be an int; got 2\.0"):
         composite(gauss_legendre(2), 2.0)
-    for ends in ([0.5], [0, 0.5], [0.1, 1], [0, 0.7, 0.7, 1], [0, float("nan"), 1], [[0, 1]]):
+    for ends in ([0.5], [[0, 1]]):
+        with pytest.raises(ValueError, match=r"`panels` must hold the ends of at least one panel"):
+            composite(gauss_legendre(2), ends)
+    for ends in ([0, 0.5], [0.1, 1], [0, 0.7, 0.7, 1], [0, float("nan"), 1]):
         with pytest.raises(ValueError, match=r"`panels` must increase from 0 to 1; got \["):
             composite(gauss_legendre(2), ends)
 

@@ -508,7 +508,7 @@ def test_names_that_overlap_in_a_scan_are_refused():
 
         return jax.lax.scan(outer, x, length=2)[0]
 
-    with pytest.raises(ValueError, match="of all of them, or of none"):
+    with pytest.raises(ValueError, match="every one of them, or of none"):
         attrax.gradients_at(nested, X, score=jnp.sum, at="a[1]/b")
 
 

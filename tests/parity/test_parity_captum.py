@@ -207,12 +207,11 @@ def test_grad_cam(case):
 
 
 def check_metric(case, measure):
-    """`measure(model, x)` for each example, an estimate without an error."""
+    """`measure(model, x)` for each example."""
     model = parity_models.from_spec(case["model"])
     xs = jnp.asarray(np.array(case["inputs"][0]))
-    value, error = jax.jit(jax.vmap(lambda x: measure(model, x)))(xs)
+    value = jax.jit(jax.vmap(lambda x: measure(model, x)))(xs)
     np.testing.assert_allclose(value, case["expected"], rtol=0, atol=case["tolerance"])
-    assert (np.asarray(error) < 1e-12).all()
 
 
 def shifted(by):
@@ -223,7 +222,9 @@ def shifted(by):
 def test_infidelity(case):
     def measure(model, x):
         slope = attrax.gradient(model, x)
-        return metrics.infidelity(model, slope, x, shifted(-0.25), key=KEY, num_samples=3)
+        found = metrics.infidelity(model, slope, x, shifted(-0.25), key=KEY, num_samples=3)
+        # Every sample is the same: the error is zero, but for rounding.
+        return jnp.where(found.standard_error < 1e-12, found.value, jnp.nan)
 
     check_metric(case, measure)
 
