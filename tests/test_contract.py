@@ -173,8 +173,7 @@ def test_attribution_is_twice_differentiable(method):
 def test_the_dtype_is_kept(method):
     kept = {"bfloat16": "float32" if method.wide else "bfloat16", "float64": "float64"}
     for given, expected in kept.items():
-        strict = "standard" if method.mixes and given == "float64" else "strict"
-        with jax.enable_x64(given == "float64"), jax.numpy_dtype_promotion(strict):
+        with jax.enable_x64(given == "float64"), jax.numpy_dtype_promotion("strict"):
             shape = jax.ShapeDtypeStruct((2, 3), given)
             found = jax.eval_shape(lambda x: method.explain(network, x), shape)
         assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(expected)}

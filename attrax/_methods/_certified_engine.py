@@ -1,20 +1,25 @@
 """Integrals over [0, 1] of a batch of functions, each to a tolerance of its own."""
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._core._safe import quotient
 from .._core._types import Array, PyTree
 from . import _certified_estimates as estimates
 from . import _certified_meshes as meshes
-
-TOGETHER = 16
-"""Intervals of one example that are halved at once."""
+from ._certified_halving import halved, halving, mesh_of
+from ._certified_slots import (
+    TOGETHER,
+    Integrals,
+    Integrand,
+    Mesh,
+    Slot,
+    Task,
+    better,
+    with_gap,
+)
 
 SLOTS = 8
 """Rows of a batch for each example in memory: as many as the second rule adds."""
@@ -28,88 +33,6 @@ PROMISING = {9: 1, 17: 1, 33: 4, 65: 1, 129: 1}
 NEAR, CONCENTRATED = 0.022, 0.5
 """The part of a path next to an end, and the share of all changes in it that calls for a variable
 graded at that end."""
-
-Integrand = Callable[[PyTree, Array], tuple[Array, Array]]
-"""`(example, t) -> (primitive, values)`, of one example: values `(D,)`, and a function of t whose
-derivative is their sum."""
-
-
-class Integrals(NamedTuple):
-    """The integrals, their errors relative to the sum of magnitudes, and what they cost."""
-
-    value: Array
-    error: Array
-    gap: Array
-    evaluations: Array
-
-
-class Task(NamedTuple):
-    """What is the same for all examples."""
-
-    integrand: Integrand
-    batch: PyTree
-    tolerances: Array
-    levels: list[int]
-    most: int
-    rows: int
-    complete: bool
-
-    @property
-    def capacity(self) -> int:
-        """Values of one example that fit into memory."""
-        return max(self.most, self.levels[-1])
-
-    @property
-    def halves(self) -> bool:
-        """Whether there is room for a round of halving after the first level."""
-        return self.most >= self.levels[0] + TOGETHER
-
-    @property
-    def longest(self) -> int:
-        """The most nodes that are asked for at once."""
-        return max(TOGETHER, *map(len, meshes.new_places(self.levels)))
-
-    @property
-    def size(self) -> int:
-        """The number of examples."""
-        return self.tolerances.shape[0]
-
-
-class Slot(NamedTuple):
-    """The state of one example that is being worked on.
-
-    `stage` is a level, or the number of levels while intervals are halved, or one more than that
-    where there is no example. `places` and `nodes` are what is wanted, `asked` of them; the first
-    `filled` of these are there.
-    """
-
-    example: Array
-    stage: Array
-    variable: Array
-    evaluations: Array
-    places: Array  # (longest,)
-    nodes: Array
-    asked: Array
-    filled: Array
-    times: Array  # (capacity,), by place
-    primitives: Array
-    totals: Array
-    sizes: Array
-    mesh: "Mesh"
-    last: estimates.Assessed
-    best: Integrals
-
-
-class Mesh(NamedTuple):
-    """The intervals between nodes, `(capacity,)`: places of their ends, and their changes."""
-
-    left: Array
-    right: Array
-    change: Array
-    intervals: Array
-    free: Array  # places for new nodes, in order
-    used: Array
-    ratio: Array  # of the error to the root of the sum of squares of all changes
 
 
 def integrate(
@@ -270,7 +193,7 @@ def _advanced(
     slot, done = jax.lax.cond(
         slot.stage < len(task.levels),
         lambda: _assessed(task, slot, rows, i),
-        lambda: _halved(task, slot, rows, i) if task.halves else (slot, slot.stage > 0),
+        lambda: halved(task, slot, rows, i) if task.halves else (slot, slot.stage > 0),
     )
 
     def written() -> tuple[Slot, Integrals, Array]:
@@ -282,45 +205,18 @@ def _advanced(
     return jax.lax.cond(done, written, lambda: (slot, found, following))
 
 
-def _better(best: Integrals, value: Array, error: Array, gap: Array) -> Integrals:
-    """The value with the smaller error; the first one in any case."""
-    better = (error < best.error) | (best.evaluations == 0)
-    new = Integrals(value, error, gap, jnp.ones_like(best.evaluations))
-    return jax.tree.map(lambda new, old: jnp.where(better, new, old), new, best)
-
-
-def _with_gap(task: Task, slot: Slot, error: Array, value: Array) -> tuple[Array, Array]:
-    """The error, not below what completeness proves, and the completeness gap."""
-    change = slot.primitives[task.levels[-1] - 1] - slot.primitives[0]
-    gap = jnp.sum(value) - change
-    if not task.complete:
-        return error, gap
-    ends = jnp.abs(slot.primitives[0]) + jnp.abs(slot.primitives[task.levels[-1] - 1])
-    proven = jnp.maximum(jnp.abs(gap) - estimates.rounding(value.dtype) * ends, 0)
-    return jnp.maximum(error, estimates.relative(proven, value, jnp.zeros_like(proven))), gap
-
-
-def _lost(task: Task, slot: Slot, left: Array, right: Array) -> Array:
-    """What the trapezoid rule misses of the change of the primitive in intervals."""
-    if not task.complete:
-        return jnp.zeros_like(slot.times[left])
-    lengths = slot.times[right] - slot.times[left]
-    means = (slot.totals[left] + slot.totals[right]) / 2
-    return jnp.abs(slot.primitives[right] - slot.primitives[left] - lengths * means)
-
-
 def _assessed(task: Task, slot: Slot, rows: Array, i: Array) -> tuple[Slot, Array]:
     """After a level of the nested rules: done, or what comes next."""
     fine, coarse, moves = _judged(task, slot, rows, i)
     error = estimates.combined(fine, coarse).astype(slot.best.error.dtype)
-    error, gap = _with_gap(task, slot, error, fine.value)
+    error, gap = with_gap(task, slot, error, fine.value)
     # Thirty powers of e lie in a graded variable: fewer nodes than that can agree by chance.
     sparse = jnp.asarray(np.asarray(task.levels) < UNDECIDED)[slot.stage]
     error = jnp.where(sparse & (slot.variable != meshes.UNIFORM), jnp.inf, error)
     slot = slot._replace(
         last=fine,
-        best=_better(slot.best, fine.value, error, gap),
-        mesh=_mesh(task, slot, moves, fine.jumps),
+        best=better(slot.best, fine.value, error, gap),
+        mesh=mesh_of(task, slot, moves, fine.jumps),
     )
     choice, possible = _choice(task, slot)
     met = slot.best.error <= task.tolerances[slot.example]
@@ -328,7 +224,7 @@ def _assessed(task: Task, slot: Slot, rows: Array, i: Array) -> tuple[Slot, Arra
     options = [
         lambda: slot,
         lambda: _asking(task, slot, jnp.minimum(slot.stage + 1, len(task.levels) - 1)),
-        lambda: _halving(task, slot) if task.halves else slot,
+        lambda: halving(task, slot) if task.halves else slot,
         lambda: _graded(task, slot),
     ]
     return jax.lax.switch(jnp.where(done, 0, choice), options), done
@@ -391,123 +287,3 @@ def _graded(task: Task, slot: Slot) -> Slot:
         sizes=jnp.zeros_like(slot.sizes),
     )
     return _asking(task, slot, jnp.zeros_like(slot.stage))
-
-
-def _mesh(task: Task, slot: Slot, moves: Array, jumps: Array) -> Mesh:
-    """The intervals between the nodes of a level."""
-    capacity, finest = task.capacity, task.levels[-1]
-
-    def table(rows: list[np.ndarray]) -> Array:
-        padded = [np.pad(row, (0, capacity - len(row))) for row in rows]
-        return jnp.asarray(np.stack(padded), jnp.int32)[slot.stage]
-
-    at = [meshes.places(n, finest) for n in task.levels]
-    left, right = table([row[:-1] for row in at]), table([row[1:] for row in at])
-    count = jnp.asarray(task.levels, jnp.int32)[slot.stage] - 1
-    real = jnp.arange(capacity) < count
-    change = jnp.maximum(moves.astype(slot.times.dtype), _lost(task, slot, left, right))
-    root = jnp.sqrt(jnp.sum(jnp.where(real, change, 0) ** 2))
-    return Mesh(
-        left=left,
-        right=right,
-        change=jnp.where(real, change, -1),
-        intervals=count,
-        free=table(list(meshes.free_places(task.levels, capacity))),
-        used=jnp.zeros_like(count),
-        ratio=quotient(jumps.astype(root.dtype), root, 1),
-    )
-
-
-def _halving(task: Task, slot: Slot) -> Slot:
-    """The middles of the intervals that change most are asked for."""
-    _, widest = jax.lax.top_k(slot.mesh.change, TOGETHER)
-    left, right = slot.mesh.left[widest], slot.mesh.right[widest]
-    places = jax.lax.dynamic_slice_in_dim(slot.mesh.free, slot.mesh.used, TOGETHER)
-    middles = (slot.times[left] + slot.times[right]) / 2
-    return slot._replace(
-        stage=jnp.zeros_like(slot.stage) + len(task.levels),
-        places=slot.places.at[:TOGETHER].set(places),
-        nodes=slot.nodes.at[:TOGETHER].set(middles),
-        asked=jnp.zeros_like(slot.asked) + TOGETHER,
-        filled=jnp.zeros_like(slot.filled),
-    )
-
-
-def _halved(task: Task, slot: Slot, rows: Array, i: Array) -> tuple[Slot, Array]:
-    """After a round of halving: done, or the next round."""
-    mesh, halves = _split(task, slot, rows, i)
-    slot = slot._replace(mesh=mesh)
-    tolerance = task.tolerances[slot.example]
-    finite = jnp.isfinite(jnp.sum(slot.sizes))
-    root = jnp.sqrt(jnp.sum(jnp.maximum(slot.mesh.change, 0) ** 2))
-    whole = estimates.magnitude(slot.best.value)
-    hopeful = root * slot.mesh.ratio <= tolerance * whole
-    spent = slot.evaluations + TOGETHER > task.most
-
-    def checked() -> Slot:
-        value, jumps, size = _trapezoid(slot, rows, i)
-        # Errors of jumps are independent. Those of a peak are not, and show in the last round.
-        jumps = jnp.maximum(jumps, estimates.magnitude(_moved(slot, halves, rows, i)))
-        error = estimates.relative(jumps, value, size).astype(slot.best.error.dtype)
-        error, gap = _with_gap(task, slot, error, value)
-        ratio = quotient(jumps.astype(root.dtype), root, 1)
-        mesh = slot.mesh._replace(ratio=ratio)
-        return slot._replace(mesh=mesh, best=_better(slot.best, value, error, gap))
-
-    slot = jax.lax.cond((hopeful | spent) & finite, checked, lambda: slot)
-    done = (slot.best.error <= tolerance) | spent | ~finite
-    return jax.lax.cond(done, lambda: slot, lambda: _halving(task, slot)), done
-
-
-def _split(task: Task, slot: Slot, rows: Array, i: Array) -> tuple[Mesh, tuple[Array, ...]]:
-    """The intervals after those that changed most were halved; the places of these halves."""
-    mesh, new = slot.mesh, slot.places[:TOGETHER]
-    _, widest = jax.lax.top_k(mesh.change, TOGETHER)
-    left, right = mesh.left[widest], mesh.right[widest]
-    middle = rows[i, new]
-
-    def change(left: Array, right: Array, first: Array, second: Array) -> Array:
-        lengths = slot.times[right] - slot.times[left]
-        moves = lengths * estimates.magnitude(second - first)
-        return jnp.maximum(moves, _lost(task, slot, left, right))
-
-    added = mesh.intervals + jnp.arange(TOGETHER, dtype=jnp.int32)
-    mesh = mesh._replace(
-        left=mesh.left.at[added].set(new),
-        right=mesh.right.at[added].set(right).at[widest].set(new),
-        change=mesh.change.at[added]
-        .set(change(new, right, middle, rows[i, right]))
-        .at[widest]
-        .set(change(left, new, rows[i, left], middle)),
-        intervals=mesh.intervals + TOGETHER,
-        used=mesh.used + TOGETHER,
-    )
-    return mesh, (left, new, right)
-
-
-def _moved(slot: Slot, halves: tuple[Array, ...], rows: Array, i: Array) -> Array:
-    """By how much the last round of halving has changed the trapezoid rule."""
-    left, new, right = halves
-    before, after = slot.times[new] - slot.times[left], slot.times[right] - slot.times[new]
-    parts = before[:, None] * rows[i, right] + after[:, None] * rows[i, left]
-    return jnp.sum((before + after)[:, None] * rows[i, new] - parts, 0) / 2
-
-
-def _trapezoid(slot: Slot, rows: Array, i: Array) -> tuple[Array, Array, Array]:
-    """The trapezoid rule, its error if the integrand jumps, and the integral of its size."""
-    mesh, width = slot.mesh, rows[i, 0]
-
-    def add(block: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        value, squares, size = sums
-        at = block * TOGETHER + jnp.arange(TOGETHER, dtype=jnp.int32)
-        left, right = mesh.left[at], mesh.right[at]
-        lengths = jnp.where(at < mesh.intervals, slot.times[right] - slot.times[left], 0)
-        first, second = rows[i, left], rows[i, right]
-        value = value + jnp.dot(lengths / 2, first + second, precision=estimates.HIGHEST)
-        squares = squares + jnp.sum((lengths[:, None] * (second - first)) ** 2, 0)
-        size = size + jnp.dot(lengths / 2, slot.sizes[left] + slot.sizes[right])
-        return value, squares, size
-
-    start = jnp.zeros_like(width), jnp.zeros_like(width), jnp.zeros_like(slot.times[0])
-    value, squares, size = jax.lax.fori_loop(0, -(-mesh.intervals // TOGETHER), add, start)
-    return value, estimates.jump_error(squares), size

@@ -37,8 +37,6 @@ class Method(NamedTuple):
     random: bool = False
     together: bool = False
     """It loops until every example of a batch has converged: devices wait for one another."""
-    mixes: str = ""
-    """Why it does not pass under strict promotion where JAX computes in 64 bits."""
 
     @property
     def public(self) -> str:
@@ -204,7 +202,7 @@ def _filled(fn: Callable[..., Any], x: Any) -> Any:
     return metrics.noisy_linear_imputation(x, _region(x), key=_key())
 
 
-_ENGINE = {"together": True, "mixes": "its tables of places are int32 beside indices of int64"}
+_ENGINE = {"together": True}
 _LINEAR = "jit vmap grad batch_sum pytree zero"
 _OWN = "jit vmap grad pytree zero"
 
