@@ -2,7 +2,7 @@
 
 `on_files` adds pages: the files that documents link to, and the notebooks of the tutorials.
 `on_page_markdown` lists the public names of the reference, and mends links. `on_page_content` draws
-formulas, and links names to where they are explained.
+formulas, links names to where they are explained, and says where long ones may break.
 """
 
 import html
@@ -23,6 +23,11 @@ import reference
 import sources
 
 NAMES = {name.path for namespace in reference.namespaces() for name in reference.public(namespace)}
+_DOCUMENT = re.compile(r"<code>docs/([\w/]+)\.md</code>(?!</a>)")
+# Where a long name may have to break: code in a table, headings.
+_NARROW = re.compile(r"<(td|h[1-3])\b.*?</\1>", re.DOTALL)
+_TEXT = re.compile(r"<h[1-3].*|<code\b.*?</code>", re.DOTALL)
+_PUNCTUATION = re.compile(r"(<[^>]*>)|([._/,=(]+)(?=[^\s<]{3})")
 _CODE = re.compile(r"<code>([a-z_][\w.]*)</code>(?!</a>)")
 
 
@@ -56,12 +61,27 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def on_page_content(content: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Draw formulas, and link the names of attrax."""
+    """Draw formulas, and link documents and the names of attrax."""
     content = formulas.rendered(content)
+    content = _DOCUMENT.sub(lambda found: _page(found, page, files), content)
     prefixes = ["", "attrax."]
     if page.file.src_uri.startswith("reference/"):  # a name alone is of the page's namespace
         prefixes += [f"attrax.{Path(page.file.src_uri).stem}.", "attrax."]
-    return _CODE.sub(lambda found: _linked(found, prefixes), content)
+    content = _CODE.sub(lambda found: _linked(found, prefixes), content)
+    return _NARROW.sub(lambda found: _TEXT.sub(_breakable, found[0]), content)
+
+
+def _breakable(found: re.Match[str]) -> str:
+    """A name that may break behind its punctuation, unless that leaves only a letter or two."""
+    return _PUNCTUATION.sub(lambda part: part[1] or f"{part[2]}<wbr>", found[0])
+
+
+def _page(found: re.Match[str], page: Page, files: Files) -> str:
+    """A link to a document that a docstring names, under the title of its page."""
+    file = files.get_file_from_path(f"{found[1]}.md")
+    if file is None or file.page is None:
+        raise ValueError(f"{page.file.src_uri} names docs/{found[1]}.md, which does not exist.")
+    return f'<a href="{file.url_relative_to(page.file)}">{html.escape(str(file.page.title))}</a>'
 
 
 def _linked(found: re.Match[str], prefixes: list[str]) -> str:

@@ -1,8 +1,11 @@
 """Which public names there are, and the pages of the reference that hold them.
 
-A page says `[[reference attrax.metrics]]`, or `[[reference attrax _methods]]` for the names of
+A page says `[[reference attrax.metrics]]`, or `[[reference attrax _core]]` for the names of
 `attrax` that a room defines. The names are grouped by the module that defines them, under the first
 line of its docstring. So a new name is in the reference without a word about it here.
+Names of a module stand in the order of its source.
+`[[reference attrax _methods._cam]]` stands for the names of one module, without a heading: the page
+chooses the order, and headings that readers look for. A test finds the module that a page forgets.
 
 Names are read from the source: a folder exports what its `__init__` imports `as` itself, a module
 what it defines, or its `__all__`.
@@ -43,15 +46,20 @@ def public(namespace: str) -> list[Name]:
 
 
 def directives(namespace: str, room: str | None = None) -> str:
-    """The names of a namespace as Markdown for mkdocstrings."""
-    wanted = public(namespace)
+    """The names of a namespace, of a room or of a module, as Markdown for mkdocstrings."""
+    wanted, place = public(namespace), f"attrax.{room}"
     if room is not None:
-        wanted = [name for name in wanted if name.module.startswith(f"attrax.{room}.")]
+        wanted = [name for name in wanted if f"{name.module}.".startswith(f"{place}.")]
+    if not wanted:
+        raise ValueError(f"`[[reference {namespace} {room}]]` stands for no public name.")
     lines = []
     for module in dict.fromkeys(name.module for name in wanted):
-        if module != namespace:
+        if module not in (namespace, place):
             lines.append(f"## {_summary(module)}")
-        lines += [f"::: {name.path}" for name in wanted if name.module == module]
+        order = list(dict(_definitions(_file(module))))
+        names = [name.path for name in wanted if name.module == module]
+        names.sort(key=lambda path: order.index(path.rpartition(".")[2]))
+        lines += [f"::: {path}" for path in names]
     return "\n\n".join(lines)
 
 

@@ -74,6 +74,13 @@ def test_a_tutorial_prints_what_it_says(file):
     assert outputs
 
 
+def test_the_code_of_the_first_page_fits_its_column():
+    """The column of the site is 76 characters wide, and wants no checkout of attrax."""
+    code = "".join(block.code for block in documents.blocks(TUTORIALS[0].read_text("utf-8")))
+    assert [line for line in code.splitlines() if len(line) > 76] == []
+    assert "pretrained" not in code and "sys.path" not in code
+
+
 def test_what_a_block_prints_is_told_from_what_stands_below_another():
     text = "```python\na\n```\n\n```text\n1.5 b\n```\n\n```python\nc\n```\n\n![d](e.png)\n"
     first, second = documents.blocks(text)

@@ -118,6 +118,31 @@ def test_names_are_upright():
     assert formulas.upright(latex) == upright
 
 
+def test_a_condition_may_stand_on_a_line_of_its_own():
+    import formulas
+
+    assert formulas.parts(r"\sum_k w_k p_k \text{ with } p = c(t)") == [
+        r"\sum_k w_k p_k",
+        r"\text{ with } p = c(t)",
+    ]
+    inside = r"fn(x \text{ where } rank < k)"
+    assert formulas.parts(inside) == [inside]
+
+
+def test_a_document_that_a_docstring_names_is_linked():
+    pages = sorted((SITE / "reference").glob("*.html"))
+    text = {path.name: path.read_text("utf-8") for path in pages}
+    assert re.search(r'<a href="../tolerance.html">[^<]+</a>', text["methods.html"])
+    for name, page in text.items():
+        assert re.findall(r"<code>docs/[^<]*</code>", page) == [], name
+
+
+def test_the_first_methods_are_gradients():
+    text = (SITE / "reference" / "methods.html").read_text("utf-8")
+    first = re.findall(r'<h3 id="attrax\.(\w+)"', text)[:3]
+    assert first == ["gradient", "gradient_times_input", "integrated_gradients"]
+
+
 def test_formulas_are_drawn():
     text = "".join(path.read_text("utf-8") for path in (SITE / "reference").glob("*.html"))
     assert text.count("<math") > 10
@@ -177,6 +202,32 @@ def test_pages_ask_for_nothing_and_raise_nothing(browser, width):
         wide = page.evaluate("document.documentElement.scrollWidth")
         if wide > width:
             troubles.append(f"{path.relative_to(SITE)} is {wide} pixels wide, not {width}")
+    page.close()
+    assert troubles == []
+
+
+BROKEN = """[...document.querySelectorAll('td code, td a, h1, h2, h3')].flatMap(box => {
+  const walk = document.createTreeWalker(box, NodeFilter.SHOW_TEXT), broken = [];
+  const range = document.createRange();
+  while (walk.nextNode()) for (const word of walk.currentNode.data.matchAll(/[A-Za-z0-9]+/g)) {
+    range.setStart(walk.currentNode, word.index);
+    range.setEnd(walk.currentNode, word.index + word[0].length);
+    const tops = new Set([...range.getClientRects()].map(line => Math.round(line.top)));
+    if (tops.size > 1) broken.push(word[0]);
+  }
+  return broken;
+})"""
+CLIPPED = """[...document.querySelectorAll('math[display=block]')]
+  .filter(math => math.scrollHeight > math.clientHeight + 1).map(math => math.textContent)"""
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_words_stay_whole_and_formulas_do_not_scroll_upwards(browser, width):
+    page, troubles = browser.new_page(viewport={"width": width, "height": 900}), []
+    for path in MEASURED:
+        page.goto(path.as_uri())
+        found = page.evaluate(BROKEN) + page.evaluate(CLIPPED)
+        troubles += [f"{path.relative_to(SITE)}: {text}" for text in found]
     page.close()
     assert troubles == []
 
