@@ -175,7 +175,8 @@ def scalar_valued(fn: ScalarFn, name: str = "`fn`") -> ScalarFn:
     return checked
 
 
-_ADAPTERS = {
+# What makes a model of a module, by the library of the module: looked up where that is loaded.
+ADAPTERS = {
     "flax.linen": "attrax.from_linen(module, variables)",
     "flax.nnx": "attrax.from_nnx(module)",
 }
@@ -190,7 +191,7 @@ def _adapter_of(fn: Any) -> str | None:
     """What makes a model of a module of Flax, of a method of one, or of a class of them."""
     owner = _owner(fn)
     cls = owner if isinstance(owner, type) else type(owner)
-    for package, adapter in _ADAPTERS.items():
+    for package, adapter in ADAPTERS.items():
         library = sys.modules.get(package)
         if library is not None and issubclass(cls, library.Module):
             return adapter

@@ -6,7 +6,7 @@ speaks against the class stays visible, and maps can be added, compared and summ
 brings a map to the size of the input.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -330,7 +330,7 @@ def upsample(
 
 def _size(shape: Any) -> tuple[int, ...]:
     """`shape` as a tuple of ints."""
-    if not isinstance(shape, Iterable) or isinstance(shape, str) or np.ndim(shape) == 0:
+    if isinstance(shape, str) or not np.iterable(shape):
         raise TypeError(
             "`shape` must be a tuple with one int for each axis, such as `x.shape[:2]`; got "
             f"{shape!r}."
