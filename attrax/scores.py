@@ -198,6 +198,7 @@ def neuron(*index: Index) -> Score:
         if y.ndim != len(index):
             raise ValueError(
                 f"`neuron` needs one index for each axis; got {len(index)} for shape {y.shape}."
+                f"{' ' + _BATCH if y.ndim > len(index) else ''}"
             )
         for i in index:
             y = _entry(y, i)
@@ -317,6 +318,12 @@ def one_of(*scores: Score) -> Callable[[Index], Score]:
     return chosen
 
 
+_BATCH = (
+    "If the model has a batch axis of its own, wrap it, `attrax.unbatched(model)`, and give it one "
+    "example, without that axis; map over a batch of outputs with `jax.vmap`."
+)
+
+
 def _wide(y: Any, score: str) -> Array:
     """`y` as one floating array in float32 or wider."""
     if not isinstance(y, jax.Array | np.ndarray):
@@ -335,8 +342,8 @@ def _vector(y: Any, score: str) -> Array:
     y = _wide(y, score)
     if y.ndim != 1:
         raise ValueError(
-            f"`{score}` scores one example, outputs of shape (classes,); got {y.shape}. Map over "
-            "a batch with `jax.vmap`; for a layer use `scores.channel` or `scores.neuron`."
+            f"`{score}` scores one example, outputs of shape (classes,); got {y.shape}. {_BATCH} "
+            "For a layer use `scores.channel` or `scores.neuron`."
         )
     return y
 
@@ -344,10 +351,15 @@ def _vector(y: Any, score: str) -> Array:
 def _index(i: Index) -> None:
     """Raises unless `i` is one integer."""
     if isinstance(i, jax.Array):
-        if i.shape != () or not jnp.issubdtype(i.dtype, jnp.integer):
+        is_integer = jnp.issubdtype(i.dtype, jnp.integer)
+        if i.shape != () or not is_integer:
+            hint = (
+                "For several classes use `jax.vmap` over the index."
+                if is_integer
+                else "If these are outputs, choose the class first: `scores.logit(3)(outputs)`."
+            )
             raise TypeError(
-                f"an index must be one integer; got shape {i.shape} of {i.dtype}. For several "
-                "classes use `jax.vmap` over the index."
+                f"an index must be one integer; got shape {i.shape} of {i.dtype}. {hint}"
             )
         return
     try:

@@ -139,13 +139,21 @@ def test_an_index_must_be_one_integer(i):
             make(i)
 
 
+def test_a_score_is_made_before_it_is_given_outputs():
+    with pytest.raises(TypeError, match=r"choose the class first: `scores\.logit\(3\)\(outputs\)`"):
+        jax.grad(scores.logit)(jnp.asarray(Y))
+
+
 @pytest.mark.parametrize(
     "name", ["logit", "probability", "log_probability", "contrast", "contrast against", "margin"]
 )
 @pytest.mark.parametrize("shape", [(), (8, 10)])
 def test_class_scores_are_of_one_example(name, shape):
     score = INDEXED[name](0)
-    with pytest.raises(ValueError, match=r"scores one example, outputs of shape \(classes,\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"scores one example, outputs of shape \(classes,\).*`attrax\.unbatched\(model\)`",
+    ):
         score(jnp.zeros(shape))
 
 
@@ -158,7 +166,9 @@ def test_scores_without_index_are_of_one_example():
 def test_other_refusals():
     with pytest.raises(ValueError, match=r"`margin` needs at least two classes; got shape \(1,\)"):
         scores.margin(0)(jnp.zeros(1))
-    with pytest.raises(ValueError, match=r"`neuron` needs one index for each axis; got 1 for"):
+    with pytest.raises(
+        ValueError, match=r"`neuron` needs one index for each axis; got 1 for.*unbatched"
+    ):
         scores.neuron(0)(jnp.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"`axis` must lie in \[-1, 1\) here; got 1"):
         scores.channel(0, axis=1)(jnp.zeros(3))

@@ -4,8 +4,11 @@ Each function returns what it was given, ready for use, or raises with a message
 it found and, where it is not obvious, how to put it right.
 """
 
+import contextlib
+import inspect
 import operator
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -149,25 +152,88 @@ def baseline_like(baseline: PyTree | None, x: PyTree) -> PyTree:
 def scalar_valued(fn: ScalarFn, name: str = "`fn`") -> ScalarFn:
     """`fn`, raising when what it returns is not one real floating number."""
     function(fn, name)
+    _refuse_unbound(fn, name)
 
     def checked(x: PyTree) -> Array:
-        value = fn(x)
+        with _naming_adapter(fn):
+            value = fn(x)
         if not jax.tree_util.all_leaves([value]):
             raise ValueError(
                 f"{name} must return a scalar; got a {type(value).__name__}. Return one score, "
-                "such as `attrax.scores.logit(i)(outputs)`."
+                f"as in `{_scored(fn)}`."
             )
         if jnp.shape(value) != ():
             raise ValueError(
                 f"{name} must return a scalar; got shape {jnp.shape(value)}. Choose one output "
-                "with a score, such as `attrax.scores.logit(i)`, and map over a batch with "
-                "`jax.vmap`."
+                f"with a score, as in `{_scored(fn)}`. Wrap a model that has a batch axis of its "
+                "own, `attrax.unbatched(model)`; map over a batch with `jax.vmap`."
             )
         if not jnp.issubdtype(_dtype(value, "fn"), jnp.floating):
             raise ValueError(f"{name} must return a floating scalar; got {_dtype(value, 'fn')}.")
         return jnp.asarray(value)
 
     return checked
+
+
+# What makes a model of a module, by the library of the module: looked up where that is loaded.
+ADAPTERS = {
+    "flax.linen": "attrax.from_linen(module, variables)",
+    "flax.nnx": "attrax.from_nnx(module)",
+}
+
+
+def _owner(fn: Any) -> Any:
+    """The object whose method `fn` is; `fn` itself where it is none."""
+    return fn.__self__ if inspect.ismethod(fn) else fn
+
+
+def _adapter_of(fn: Any) -> str | None:
+    """What makes a model of a module of Flax, of a method of one, or of a class of them."""
+    owner = _owner(fn)
+    cls = owner if isinstance(owner, type) else type(owner)
+    for package, adapter in ADAPTERS.items():
+        library = sys.modules.get(package)
+        if library is not None and issubclass(cls, library.Module):
+            return adapter
+    return None
+
+
+def _scored(fn: Any) -> str:
+    """How to follow `fn` with a score."""
+    adapter = _adapter_of(fn)
+    if adapter is not None:
+        return f"{adapter}.then(attrax.scores.logit(i))"
+    if hasattr(fn, "then"):
+        return "model.then(attrax.scores.logit(i))"
+    return "lambda x: attrax.scores.logit(i)(model(x))"
+
+
+def _refuse_unbound(fn: Any, name: str) -> None:
+    """Raises for what has no weights: a class of modules, a Linen module without variables."""
+    adapter, owner = _adapter_of(fn), _owner(fn)
+    if adapter is None:
+        return
+    if isinstance(owner, type):
+        raise TypeError(
+            f"{name} must be a function of `x`; got the class {owner.__name__}. Make a module of "
+            f"it, and write `{_scored(fn)}`."
+        )
+    if getattr(owner, "scope", fn) is None:
+        raise TypeError(
+            f"{name} must be a function of `x`; got {type(owner).__name__}, a Linen module that "
+            f"has no variables of its own. Write `{_scored(fn)}`."
+        )
+
+
+@contextlib.contextmanager
+def _naming_adapter(fn: Any) -> Iterator[None]:
+    """Say what makes a model of a module of Flax, where calling it as it is fails."""
+    try:
+        yield
+    except Exception as error:
+        if _adapter_of(fn) is not None:
+            error.add_note(f"To explain a module of Flax write `{_scored(fn)}`.")
+        raise
 
 
 def function(value: Any, name: str) -> Callable[..., Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._core import _checks
 from .._core._loops import mapped
@@ -309,7 +310,7 @@ def upsample(
         `(*shape, ...)`, in the dtype and units of `values`; computed in float32 or wider.
 
     Raises:
-        TypeError: when `values` is not floating, or `shape` does not hold ints.
+        TypeError: when `values` is not floating, or `shape` is not a tuple of ints.
         ValueError: when `shape` has more axes than `values`, or a size below 1.
 
     Example:
@@ -317,7 +318,7 @@ def upsample(
         [[0.0, 1.0, 3.0, 4.0]]
     """
     values = _checks.one_array(values, "values")
-    size = tuple(_checks.count(n, "shape") for n in shape)
+    size = _size(shape)
     if len(size) > values.ndim:
         raise ValueError(
             f"`shape` must not have more axes than `values`; got {size} against {values.shape}. "
@@ -325,6 +326,16 @@ def upsample(
         )
     resized = jax.image.resize(widen(values), (*size, *values.shape[len(size) :]), method)
     return resized.astype(values.dtype)
+
+
+def _size(shape: Any) -> tuple[int, ...]:
+    """`shape` as a tuple of ints."""
+    if isinstance(shape, str) or not np.iterable(shape):
+        raise TypeError(
+            "`shape` must be a tuple with one int for each axis, such as `x.shape[:2]`; got "
+            f"{shape!r}."
+        )
+    return tuple(_checks.count(n, "shape") for n in shape)
 
 
 def _weighed(z: Array, weights: Array) -> Array:

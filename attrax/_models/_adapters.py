@@ -7,6 +7,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._core._checks import ADAPTERS
+from ._advice import shapes_explained
 from ._model import Model, Static, copied, divide, unwrapped
 
 
@@ -17,7 +19,8 @@ class _Function:
     static: Static
 
     def __call__(self, weights: Sequence[Any], *inputs: Any, **kwargs: Any) -> Any:
-        return self.static.join(weights)(*inputs, **kwargs)
+        with shapes_explained(inputs, kwargs):
+            return self.static.join(weights)(*inputs, **kwargs)
 
 
 def as_model(anything: Any) -> Model:
@@ -88,8 +91,7 @@ def _of_linen(anything: Any, module: Any) -> Model:
 
 def _refuse(anything: Any) -> None:
     name = anything.__name__ if isinstance(anything, type) else type(anything).__name__
-    adapters = {"flax.linen": "from_linen(module, variables)", "flax.nnx": "from_nnx(module)"}
-    for package, adapter in adapters.items():
+    for package, adapter in ADAPTERS.items():
         found = sys.modules.get(package)
         if found and isinstance(anything, type) and issubclass(anything, found.Module):
             raise TypeError(f"{name} is a class: make a module of it, and write {adapter}.")

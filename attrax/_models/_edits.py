@@ -62,7 +62,11 @@ def gradients_at(
         edits = _program.Edits(change, zeros, frozenset())
         value = score(reading.outputs.join(_program.edit(plan.stripped, args, edits)[0]))
         if jnp.shape(value) != ():
-            raise ValueError(f"`score` must return a scalar; got shape {jnp.shape(value)}.")
+            raise ValueError(
+                f"`score` must return a scalar; got shape {jnp.shape(value)}. Choose one output, "
+                "such as `attrax.scores.logit(i)`; wrap a model that has a batch axis of its own, "
+                "`attrax.unbatched(model)`."
+            )
         return value
 
     zeros = {t.name: [_zero(a) for a in t.avals] for t in plan.targets}

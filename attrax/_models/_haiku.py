@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._core._types import Array, PyTree
+from ._advice import shapes_explained
 from ._fixed import Same
 from ._model import Model, copied
 from ._taps import is_opaque, is_reading, tap_call
@@ -44,9 +45,10 @@ class _Haiku:
 
     def __call__(self, weights: Any, *inputs: Any, **kwargs: Any) -> Any:
         params, state, rng = weights
-        if state is None:
-            return self.apply.value(params, rng, *inputs, **kwargs)
-        return self.apply.value(params, state, rng, *inputs, **kwargs)[0]
+        with shapes_explained(inputs, kwargs):
+            if state is None:
+                return self.apply.value(params, rng, *inputs, **kwargs)
+            return self.apply.value(params, state, rng, *inputs, **kwargs)[0]
 
 
 class _Active(threading.local):

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from ._advice import shapes_explained
 from ._fixed import Same
 from ._model import Model
 from ._taps import is_opaque, is_reading, running_path, tap_call
@@ -68,7 +69,8 @@ class _Keras:
         model = self.model.value
         # Keras sees the backend's own arrays only.
         inputs = jax.tree.map(jax.numpy.asarray, inputs)
-        with _tapped(model) if is_reading() else contextlib.nullcontext():
+        tapped = _tapped(model) if is_reading() else contextlib.nullcontext()
+        with shapes_explained(inputs, kwargs), tapped:
             options = {"training": False, **kwargs}
             return model.stateless_call(*weights, *inputs, **options)[0]
 

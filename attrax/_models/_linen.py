@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 import threading
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
+from flax import errors
 from flax.core import DenyList
 
 from .._core._types import PyTree
 from ._adapters import adapter_for
+from ._advice import advise, shapes_explained
 from ._fixed import Fixed, snapshot
 from ._model import Model, Static, copied, divide
 from ._taps import is_opaque, is_reading, next_generation, running_path, tap_call
@@ -41,8 +44,9 @@ def from_linen(
 
     Raises:
         ValueError: `mutable` is given: a model that changes its variables lets the examples of a
-            batch influence each other; `updates` is none of the two words.
-        TypeError: `module` is no Linen module, or `variables` are no collections.
+            batch influence each other; `updates` is neither of the two words; `variables` holds
+            the parameters without the collection `params` around them.
+        TypeError: `module` is not a Linen module, or `variables` does not hold collections.
 
     Example:
         >>> import attrax, flax.linen as nn, jax, jax.numpy as jnp
@@ -90,11 +94,63 @@ def _check(module: Any, variables: Any, updates: str) -> None:
             "`variables` must be the collections that `init` returns, such as {'params': ...}; got "
             f"{type(variables).__name__}."
         )
-    if variables and not any(isinstance(value, Mapping) for value in variables.values()):
+    if variables and "params" not in variables and _are_params(variables):
         raise ValueError(
             f"`variables` has no collection 'params', but the entries {sorted(variables)[:5]}: "
-            "write {'params': variables}."
+            "write {'params': variables}. If these are collections, add an empty one, "
+            "{'params': {}, **variables}."
         )
+
+
+_NUMBERED = re.compile(r".*_\d+")  # as Linen names submodules: `Dense_0`, `layers_2`
+_OF_FLAX = {"kernel", "bias", "scale", "embedding"}  # what the layers of Flax call parameters
+
+
+def _are_params(variables: Mapping[str, Any]) -> bool:
+    """Whether these are parameters by module, not collections by name."""
+    if not any(isinstance(value, Mapping) for value in variables.values()):
+        return True
+    return any(_NUMBERED.fullmatch(str(name)) for name in variables) or _holds(variables, _OF_FLAX)
+
+
+def _holds(tree: Any, names: Set[str]) -> bool:
+    """Whether a name stands anywhere in nested mappings."""
+    if not isinstance(tree, Mapping):
+        return False
+    return any(name in names or _holds(value, names) for name, value in tree.items())
+
+
+_INFERENCE = (
+    "Switch the module to inference: `attrax.from_linen(module, variables, train=False)`, or "
+    "whatever its own switch is, such as `deterministic=True` or `use_running_average=True`."
+)
+_UPDATES = f"{_INFERENCE} To drop what it writes instead, add `updates='discard'`."
+_RANDOM = f"{_INFERENCE} To draw random numbers instead, add `rngs={{'dropout': key}}`."
+_MISSING = (
+    errors.ScopeCollectionNotFound,
+    errors.ScopeVariableNotFoundError,
+    errors.ScopeParamNotFoundError,
+)
+
+
+@contextlib.contextmanager
+def _explained(variables: Mapping[str, Any]) -> Iterator[None]:
+    """Say how to call the adapter where Flax says what the module lacks."""
+    try:
+        yield
+    except errors.ModifyScopeVariableError as error:
+        advise(error, _UPDATES)
+        raise
+    except errors.InvalidRngError as error:
+        advise(error, _RANDOM)
+        raise
+    except _MISSING as error:
+        advise(
+            error,
+            f"`variables` has the collections {sorted(variables)[:5]}. Give `attrax.from_linen` "
+            "all that `init` returns, such as {'params': ..., 'batch_stats': ...}.",
+        )
+        raise
 
 
 @dataclass(frozen=True)
@@ -106,10 +162,11 @@ class _Linen:
     def __call__(self, weights: tuple[PyTree, Sequence[Any]], *inputs: Any, **kwargs: Any) -> Any:
         variables, arrays = weights
         given = {**self.kwargs.join(arrays), **kwargs}
-        if not self.discards:
-            return self.module.value.apply(variables, *inputs, **given)
-        mutable = DenyList("params")
-        return self.module.value.apply(variables, *inputs, mutable=mutable, **given)[0]
+        with shapes_explained(inputs, kwargs), _explained(variables):
+            if not self.discards:
+                return self.module.value.apply(variables, *inputs, **given)
+            mutable = DenyList("params")
+            return self.module.value.apply(variables, *inputs, mutable=mutable, **given)[0]
 
     def fixed(self) -> Hashable | None:
         """What the program is made of now."""

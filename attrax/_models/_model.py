@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from .._core._types import PyTree, Score
+from ._advice import scoring
 from ._containers import in_order, key_orders
 from ._fixed import Fixed
 from ._taps import is_array
@@ -57,21 +58,24 @@ class Model:
         as_score(score)
 
         def scored(*inputs: Any, **kwargs: Any) -> Any:
-            return score(self(*inputs, **kwargs))
+            outputs = self(*inputs, **kwargs)
+            with scoring(inputs, kwargs):
+                return score(outputs)
 
         return scored
 
 
 def as_score(score: object) -> None:
-    """Refuse what is no score.
+    """Refuse what is not a score.
 
     Raises:
         TypeError: `score` cannot be called.
     """
     if not callable(score):
+        index = score if isinstance(score, int | np.integer) else 3
         raise TypeError(
-            "`score` must be a function of the model's output, such as `attrax.scores.logit(3)`; "
-            f"got {score!r}."
+            "`score` must be a function of the model's output, such as "
+            f"`attrax.scores.logit({index})`; got {score!r}."
         )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 
+from .._core._checks import ADAPTERS
 from . import _program
 from ._address import Address, Blocked, parse
 from ._containers import shown
@@ -152,7 +154,13 @@ def _hint(sites: Sequence[Site], at: str) -> str:
     known = [display(s) for s in sites if s.label.kind in ("module", "tap") and not s.label.anchor]
     if known:
         return f"; there are {', '.join(map(repr, known[:8]))}. `attrax.layers` lists all."
-    return ": the model has no named layers. Name values with `attrax.tap`."
+    return f": the model has no named layers. Name values with `attrax.tap`{_or_adapt()}."
+
+
+def _or_adapt() -> str:
+    """How to give a module of Flax, whose layers have names, where Flax is loaded."""
+    known = [f"`{adapter}`" for package, adapter in ADAPTERS.items() if package in sys.modules]
+    return f", or give a module of Flax by {' or '.join(known)}" if known else ""
 
 
 def shorten(name: Address) -> str:

@@ -24,6 +24,7 @@ from flax import nnx
 from .._core._types import Array, PyTree
 from . import _program
 from ._adapters import adapter_for
+from ._advice import shapes_explained
 from ._fixed import snapshot
 from ._model import Model, copied, divide
 from ._reading import cached, key_of
@@ -190,7 +191,9 @@ class _Nnx:
     def _run(self, state: PyTree, *inputs: Any, **kwargs: Any) -> tuple[Any, Any]:
         # A copy of the variables, so that a change of one is seen here and stays here.
         module = nnx.merge(self.graph.value, jax.tree.map(lambda a: a, state))
-        return getattr(module, self.method)(*inputs, **kwargs), nnx.state(module)
+        with shapes_explained(inputs, kwargs):
+            result = getattr(module, self.method)(*inputs, **kwargs)
+        return result, nnx.state(module)
 
     def _refuse_updates(self, paths: list[Any], state: Any, inputs: Any, kwargs: Any) -> None:
         """`nnx.scan` and `nnx.jit` write every variable back: does the input change what?"""

@@ -14,6 +14,7 @@ from .._core._types import PyTree
 from . import _program
 from ._adapters import as_model
 from ._address import Address, Blocked
+from ._advice import batch_axis_added
 from ._containers import with_leaves
 from ._model import Model, copied, divide
 from ._reading import Reading, cached, fixed_of, key_of, read
@@ -48,9 +49,10 @@ def unbatched(
         A `Model` of one example; its layers are addressed as before, without the batch axis.
 
     Raises:
-        ValueError: an axis is negative, or `in_axes` has not one entry for each argument; on a
-            call, when an output has no batch axis of its own, or the model cannot be traced with
-            batches of 2 and 3; on cutting, when that activation mixes the batch with another axis.
+        ValueError: an axis is negative, or `in_axes` does not have one entry for each argument; on
+            a call, when an output has no batch axis of its own, or the model can be traced with a
+            batch of one but not with batches of 2 and 3; on cutting, when that activation mixes the
+            batch with another axis. A model that fails with a batch of one raises its own error.
 
     Example:
         >>> import attrax, jax.numpy as jnp
@@ -99,6 +101,10 @@ class _Unbatched:
         return None if inner is None else ("unbatched", inner, self.in_axes, self.out_axes)
 
     def __call__(self, weights: PyTree, *inputs: Any, **kwargs: Any) -> Any:
+        with batch_axis_added():
+            return self._run(weights, inputs, kwargs)
+
+    def _run(self, weights: PyTree, inputs: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         inner = Model(weights, self.program)
         args, options = self._batch(inputs, kwargs, None)
         if self.out_axes is not ...:
@@ -114,7 +120,7 @@ class _Unbatched:
         """The outputs, with each tapped value without its batch axis."""
         args, options = self._batch(inputs, kwargs, None)
         two, three = self._at_sizes(
-            inputs, kwargs, lambda a, k, size: read(inner, a, k, verified=size == _SIZES[0])[0]
+            inputs, kwargs, lambda a, k, size: read(inner, a, k, verified=size < _SIZES[1])[0]
         )
         arrays, static = divide((inner.weights, args, options))
         found = Reading(traced(inner, arrays, static), _batch_axes(two, three))
@@ -133,13 +139,22 @@ class _Unbatched:
             try:
                 found.append(look(args, options, size))
             except Exception as error:
+                self._raise_for_one(inputs, kwargs, look)
                 raise ValueError(
-                    "`unbatched` traces the model with batches of 2 and 3 to find its batch axes, "
-                    f"and with a batch of {size} the model failed: {error}\n"
-                    "An argument without a batch axis (a key, a mask) has the entry None in "
-                    "`in_axes`; a model that takes exactly one example needs `out_axes`."
+                    f"{error}\nThis happens with a batch of {size}, and not with a batch of one: "
+                    "`unbatched` traces the model with batches of 2 and 3 to find its batch axes. "
+                    "A model that takes exactly one example needs `out_axes`; an argument without "
+                    "a batch axis (a key, a mask) has the entry None in `in_axes`."
                 ) from error
         return found
+
+    def _raise_for_one(self, inputs: Any, kwargs: Any, look: Callable[..., Any]) -> None:
+        """Raise what the model raises with a batch of one, too: the batch size is not its cause."""
+        args, options = self._batch(inputs, kwargs, 1)
+        try:
+            look(args, options, 1)
+        except Exception as error:
+            raise error from error.__cause__  # not while another one was handled
 
     def _batch(self, inputs: Any, kwargs: Mapping[str, Any], size: int | None) -> Any:
         """Give the arrays a batch axis: of size one, or as shapes of another size."""

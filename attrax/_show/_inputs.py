@@ -245,7 +245,8 @@ def check_same_pixels(attribution: Floats, image: Floats) -> None:
         raise ValueError(
             "`attribution` and `image` must have the same height and width; "
             f"got {attribution.shape} against {image.shape}. "
-            "Enlarge the attribution of an inner layer with `jax.image.resize`."
+            "Enlarge the attribution of an inner layer with "
+            f"`attrax.upsample(attribution, {image.shape[:2]})`."
         )
 
 

@@ -1,7 +1,9 @@
 """Checks of arguments: each message names the argument, what was got and what to do."""
 
+import flax.linen as nn
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 import attrax
 from attrax._core import _checks
@@ -85,6 +87,48 @@ def test_a_number_is_no_function():
         attrax.gradient(1, jnp.ones(3))
     with pytest.raises(TypeError, match=r"`fn` must be a function; got None\.$"):
         attrax.gradient(None, jnp.ones(3))
+
+
+LINEN, NNX = nn.Dense(2), nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+FROM_LINEN = r"`attrax\.from_linen\(module, variables\)\.then\(attrax\.scores\.logit\(i\)\)`"
+FROM_NNX = r"`attrax\.from_nnx\(module\)\.then\(attrax\.scores\.logit\(i\)\)`"
+
+
+@pytest.mark.parametrize(
+    ("fn", "error", "message"),
+    [
+        (LINEN, TypeError, rf"got Dense, a Linen module that has no variables.*{FROM_LINEN}"),
+        (LINEN.apply, TypeError, rf"got Dense, a Linen module that has no variables.*{FROM_LINEN}"),
+        (nn.Dense, TypeError, rf"got the class Dense\. Make a module .* {FROM_LINEN}"),
+        (nnx.Linear, TypeError, rf"got the class Linear\. Make a module .* {FROM_NNX}"),
+        (NNX, ValueError, rf"must return a scalar; got shape \(2,\)\. .* {FROM_NNX}"),
+        (NNX.__call__, ValueError, rf"must return a scalar; got shape \(2,\)\. .* {FROM_NNX}"),
+        (attrax.as_model(jnp.sin), ValueError, r"`model\.then\(attrax\.scores\.logit\(i\)\)`"),
+        (jnp.sin, ValueError, r"`lambda x: attrax\.scores\.logit\(i\)\(model\(x\)\)`.*unbatched"),
+        (lambda x: (x, x), ValueError, r"got a tuple\. Return one score, as in `lambda x: attrax"),
+    ],
+)
+def test_a_module_is_no_scalar_function(fn, error, message):
+    with pytest.raises(error, match=message):
+        attrax.integrated_gradients(fn, jnp.ones(3))
+
+
+def test_a_module_that_fails_is_told_its_adapter():
+    with pytest.raises(TypeError, match=FROM_NNX):  # the error is JAX's, the note is ours
+        attrax.integrated_gradients(NNX, jnp.ones(4))
+
+
+def test_a_module_with_weights_and_one_number_is_a_function():
+    module = nn.Dense(1, use_bias=False)
+    bound = module.bind({"params": {"kernel": jnp.array([[1.0], [2.0]])}})
+    found = attrax.gradient(lambda x: bound(x)[0], jnp.ones(2))
+    assert attrax.gradient(_Total().bind({}), jnp.ones(2)).tolist() == [1.0, 1.0]
+    assert found.tolist() == [1.0, 2.0]
+
+
+class _Total(nn.Module):
+    def __call__(self, x):
+        return x.sum()
 
 
 def test_leading_axis():

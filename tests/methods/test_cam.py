@@ -396,6 +396,9 @@ def test_other_refusals():
         attrax.score_cam(seen, IMAGE, Z, batch_size=0)
     with pytest.raises(ValueError, match=r"got \(6, 8, 3\) against \(3, 4\)\. .*`x\.shape\[:2\]`"):
         attrax.upsample(jnp.ones((3, 4)), IMAGE.shape)
+    for shape in (64, 64.0, None, "64", jnp.array(64)):
+        with pytest.raises(TypeError, match=r"`shape` must be a tuple .* `x\.shape\[:2\]`; got"):
+            attrax.upsample(jnp.ones((3, 4)), shape)
     with pytest.raises(TypeError, match=r"`shape` must be an int; got 2\.5"):
         attrax.upsample(jnp.ones((3, 4)), (2.5, 2))
     with pytest.raises(ValueError, match="`shape` must be at least 1; got 0"):

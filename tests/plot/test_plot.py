@@ -500,7 +500,7 @@ GOOD = np.ones((4, 5, 3))
         ),
         (
             lambda: plot.overlay(np.ones((7, 7, 3)), GOOD),
-            r"same height and width; got \(7, 7, 3\) against \(4, 5, 3\)\. .*jax\.image\.resize",
+            r"got \(7, 7, 3\) against \(4, 5, 3\)\. .*`attrax\.upsample\(attribution, \(4, 5\)\)`",
         ),
         (
             lambda: plot.four_panel(np.ones((7, 7)), GOOD),
