@@ -320,7 +320,7 @@ def one_of(*scores: Score) -> Callable[[Index], Score]:
 
 _BATCH = (
     "If the model has a batch axis of its own, wrap it, `attrax.unbatched(model)`, and give it one "
-    "example, without that axis; map over a batch of outputs with `jax.vmap`."
+    "example without that axis, `x[0]` of a batch `x`; map over a batch of outputs with `jax.vmap`."
 )
 
 

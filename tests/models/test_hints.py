@@ -174,6 +174,10 @@ def test_unbatched_says_that_it_adds_the_batch_axis():
     assert attrax.gradient(pooled.then(scores.logit(0)), x).shape == x.shape
     with pytest.raises(ValueError, match=r"got \(4, 3\).*\n.*shape \(1, 5, 4, 2\) .*`x\[0\]`"):
         attrax.gradient(pooled.then(scores.logit(0)), x[None])
+    with pytest.raises(
+        ValueError, match=r"got \(4, 3\)\. .*unbatched.* without that axis, `x\[0\]`"
+    ):
+        attrax.gradient(lambda x: scores.logit(0)(pooled(x)), x[None])
 
 
 def test_errors_of_other_kinds_get_no_advice():
