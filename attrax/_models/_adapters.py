@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .._core._checks import ADAPTERS
 from ._advice import shapes_explained
-from ._model import Model, Static, copied, divide, unwrapped
+from ._model import Model, Static, copied, divide
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,6 @@ def adapter_for(value: Any) -> str:
     return "give a Flax module, or a function of the inputs"
 
 
-def code_of(program: Any) -> Hashable | None:
-    """What users wrote of a program; None for one that attrax derived from another."""
-    if not isinstance(program, _Function):
-        return program.code if hasattr(program, "code") else None
-    values = [unwrapped(rest.value) for rest in program.static.rest if rest is not None]
-    function = values[0] if values else program.static.structure
-    function = getattr(function, "func", function)  # of a partial
-    function = getattr(function, "__func__", function)  # of a method
-    return getattr(function, "__code__", type(function))
+def is_of_users(program: Any) -> bool:
+    """Whether users wrote a program; False for one that attrax derived from another."""
+    return isinstance(program, _Function) or hasattr(program, "code")

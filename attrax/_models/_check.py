@@ -14,7 +14,7 @@ from jax.core import Tracer
 from . import _program
 from ._adapters import as_model
 from ._model import Model, Static, divide
-from ._tracing import Traced, aval_of, traced
+from ._tracing import Traced, traced
 
 _SEEN = 1024
 
@@ -29,7 +29,8 @@ def check(model: Any, *inputs: Any, **kwargs: Any) -> None:
     largest, in float32 or wider.
 
     It runs by itself the first time that a model is read at given shapes, for one more trace of it
-    and no computation; a plain function counts as read before if its code was.
+    and no computation; a plain function counts as read before if another one was that differs from
+    it in nothing but the values of arrays.
 
     Args:
         model: anything that `as_model` takes.
@@ -49,21 +50,22 @@ def check(model: Any, *inputs: Any, **kwargs: Any) -> None:
 
 
 class Seen:
-    """The code that was verified, with the shapes of its inputs."""
+    """What was verified, but for the values of its arrays."""
 
     def __init__(self) -> None:
         self._keys: OrderedDict[Hashable, None] = OrderedDict()
         self._lock = threading.Lock()
 
-    def is_new(self, code: Hashable, arrays: Sequence[Any]) -> bool:
-        """Whether it was not verified before; from now on it was."""
-        key = (code, tuple(map(aval_of, arrays)))
+    def __contains__(self, key: Hashable) -> bool:
         with self._lock:
-            is_new = key not in self._keys
+            return key in self._keys
+
+    def add(self, key: Hashable) -> None:
+        """From now on this was verified."""
+        with self._lock:
             self._keys[key] = None
             if len(self._keys) > _SEEN:
                 self._keys.popitem(last=False)
-        return is_new
 
 
 def verify(model: Model, found: Traced, arrays: Sequence[Any], static: Static) -> None:

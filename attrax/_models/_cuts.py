@@ -7,6 +7,7 @@ from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._core._types import PyTree, Score
 from . import _program
@@ -196,7 +197,9 @@ class _Cut:
         self.tail = _Tail(self.split, self.tree, reading, names)
 
     def run(self, args: Sequence[Value]) -> tuple[PyTree, Model]:
-        args = self.plan.arguments(args)
+        # A tail cannot change: NumPy arrays, which may be written to later, are copied.
+        given = [jnp.array(a) if isinstance(a, np.ndarray) else a for a in args]
+        args = self.plan.arguments(given)
         made = self.head(*args)
         z = jax.tree.unflatten(self.tree, made[: self.split.num_values])
         return z, Model(_program.residuals(self.split, args, made), self.tail)

@@ -196,10 +196,10 @@ class Replacement(NamedTuple):
 
     def _cast(self, new: Value, dtype: Any) -> Value:
         array = jnp.asarray(new)
-        if not _fits(array, dtype):
+        if not (_fits(array, dtype) and _holds(new, dtype)):
             raise TypeError(
-                f"the replacement at {self.at!r} is {array.dtype}, and the activation {dtype}: the "
-                f"values would change. Give it as {dtype}."
+                f"the replacement at {self.at!r} is {jnp.result_type(new)}, and the activation "
+                f"{dtype}: the values would change. Give it as {dtype}."
             )
         return array if array.dtype == dtype else array.astype(dtype)
 
@@ -212,4 +212,12 @@ def _fits(array: jax.Array, dtype: Any) -> bool:
         return not jnp.issubdtype(array.dtype, jnp.complexfloating)
     if jnp.issubdtype(dtype, jnp.integer) and array.weak_type:  # a Python number
         return jnp.issubdtype(array.dtype, jnp.integer)
-    return np.can_cast(array.dtype, dtype, "same_kind")
+    return np.can_cast(array.dtype, dtype, "safe")
+
+
+def _holds(new: Value, dtype: Any) -> bool:
+    """Whether `dtype` holds the integers of a Python number or of a NumPy array."""
+    if not isinstance(new, (int, np.integer, np.ndarray)) or not jnp.issubdtype(dtype, jnp.integer):
+        return True
+    values, limits = np.asarray(new), jnp.iinfo(dtype)
+    return not values.size or bool(values.min() >= limits.min and values.max() <= limits.max)

@@ -10,11 +10,13 @@ depends on it is traced anew.
 from __future__ import annotations
 
 import collections
+import contextvars
 import dataclasses
 import enum
 import functools
 import itertools
 import sys
+import threading
 import types
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
@@ -35,6 +37,8 @@ _TRUSTED = {
 } - {"__main__"}
 _PLAIN = (type(None), bool, int, str, bytes, type(Ellipsis))
 _SMALL = 1 << 12  # bytes of a NumPy array that is copied
+# What a bound module of Linen knows of the call that runs.
+_OF_LINEN = {"parent", "scope", "_state", "_id", "_parent_ref"}
 _DEEP = 150  # a chain of objects longer than this is not followed
 
 
@@ -77,10 +81,13 @@ class _Changeable(Exception):
     """Something that may change unseen."""
 
 
-def snapshot(*values: Any) -> Hashable | None:
-    """A hashable copy of what these values are made of, or None if something may change unseen."""
+def snapshot(*of: Any, values: bool = True) -> Hashable | None:
+    """A hashable copy of what these values are made of, or None if something may change unseen.
+
+    Without `values` an array counts as its shape and dtype.
+    """
     try:
-        return _Walk().all(values)
+        return _Walk(values).all(of)
     except _Changeable:
         return None
 
@@ -92,7 +99,8 @@ def _is_trusted(module: Any) -> bool:
 class _Walk:
     """One walk over values; what was met before is a number."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: bool) -> None:
+        self.values = values
         self.met: dict[int, int] = {}
         self.alive: list[Any] = []
         self.depth = 0
@@ -117,6 +125,8 @@ class _Walk:
         return found
 
     def _composed(self, value: Any) -> Hashable:
+        if not self.values and hasattr(value, "shape") and hasattr(value, "dtype"):
+            return "array", value.shape, str(value.dtype)
         if isinstance(value, np.ndarray):
             return self._array(value)
         if isinstance(value, type):
@@ -124,20 +134,30 @@ class _Walk:
         if isinstance(value, (Same, Fixed)):  # what it is made of now
             return self(value.value)
         if isinstance(value, (list, tuple, collections.deque)):
-            return Same(type(value)), self.all(value)
+            return Same(type(value)), self.all(value), self._beside(value)
         if isinstance(value, (set, frozenset)):
-            return Same(type(value)), frozenset(self.all(value))
+            return Same(type(value)), frozenset(self.all(value)), self._beside(value)
         if isinstance(value, Mapping):
-            return Same(type(value)), self.all(itertools.chain(*value.items()))
+            return (
+                Same(type(value)),
+                self.all(itertools.chain(*value.items())),
+                self._beside(value),
+            )
         if isinstance(value, jax.tree_util.PyTreeDef):
             return self._structure(value)
         if isinstance(value, types.FunctionType):
-            return value.__code__, self.all(self._of_function(value))
+            return value.__code__, self.all(self._of_function(value)), self._beside(value)
         if isinstance(value, functools.partial):
             return "partial", self.all((value.func, value.args, value.keywords))
         if isinstance(value, types.MethodType):
             return "method", self.all((value.__func__, value.__self__))
         return self._object(value)
+
+    def _beside(self, value: Any) -> Hashable:
+        """Attributes of a container or of a function."""
+        if _is_trusted(type(value).__module__) and not isinstance(value, types.FunctionType):
+            return ()
+        return self.all(itertools.chain(*sorted(getattr(value, "__dict__", {}).items())))
 
     def _array(self, value: np.ndarray) -> Hashable:
         if value.nbytes > _SMALL or value.dtype.hasobject:
@@ -157,7 +177,7 @@ class _Walk:
             if _is_trusted(base.__module__):
                 continue
             for name, attribute in vars(base).items():
-                if name == "__call__" or not (name.startswith("__") or name == "_abc_impl"):
+                if not name.startswith("__") or _is_written(attribute):
                     yield name
                     yield _unbound(attribute)
 
@@ -174,31 +194,45 @@ class _Walk:
 
     def _globals(self, function: types.FunctionType) -> Iterator[Any]:
         names = set(_names(function.__code__))
-        modules = []
-        for name in sorted(names & function.__globals__.keys()):
-            value = function.__globals__[name]
-            if not isinstance(value, types.ModuleType):
-                yield name
-                yield value
-            elif not _is_trusted(value.__name__):
-                modules.append(value)
-        for module in modules:  # `config.scale`
-            yield from (vars(module)[name] for name in sorted(names & vars(module).keys()))
+        # `config.scale`, `package.config.scale`, and what is imported inside of the function.
+        spaces = [function.__globals__]
+        spaces += [vars(sys.modules[n]) for n in sorted(names & sys.modules.keys())]
+        for space in spaces:
+            if space is not function.__globals__ and _is_trusted(space.get("__name__")):
+                continue
+            for name in sorted(names & space.keys()):
+                value = space[name]
+                if not isinstance(value, types.ModuleType):
+                    yield name
+                    yield value
+                elif all(vars(value) is not known for known in spaces):
+                    spaces.append(vars(value))
 
     def _object(self, value: Any) -> Hashable:
-        if isinstance(value, (enum.Enum, types.ModuleType, types.BuiltinFunctionType)):
+        if isinstance(value, types.ModuleType):
+            return self._trusted(value, value.__name__)
+        if isinstance(value, types.BuiltinFunctionType):
+            owner = getattr(value, "__self__", None)  # a module; of `counts.get` a dict
+            return self._trusted(value, getattr(owner, "__name__", ""))
+        if isinstance(value, enum.Enum):
             return Same(value)
+        if isinstance(value, (threading.local, contextvars.ContextVar)):
+            raise _Changeable
         if hasattr(value, "shape") and hasattr(value, "dtype"):
             if isinstance(value, jax.ShapeDtypeStruct):
                 return _by_value(value)
             raise _Changeable
+        if isinstance(value, (jax.custom_jvp, jax.custom_vjp)):  # the function and its rules
+            return Same(type(value)), self.all(itertools.chain(*sorted(vars(value).items())))
         inner = getattr(value, "__wrapped__", None)
-        if inner is not None:  # `jax.jit`, `jax.custom_jvp`
+        if inner is not None and _is_trusted(type(value).__module__):  # `jax.jit`
             return Same(type(value)), self(inner)
+        if _has_slots(type(value)):
+            raise _Changeable
         if dataclasses.is_dataclass(value):
-            fields = [f.name for f in dataclasses.fields(value) if f.name != "parent"]
-            present = [name for name in fields if hasattr(value, name)]
-            found = [(name, getattr(value, name)) for name in present]
+            fields = [f.name for f in dataclasses.fields(value)]
+            names = {*fields, *getattr(value, "__dict__", {})} - _OF_LINEN
+            found = [(name, getattr(value, name)) for name in sorted(names) if hasattr(value, name)]
         elif _is_by_value(value):
             return _by_value(value)
         elif hasattr(value, "__dict__"):
@@ -206,6 +240,25 @@ class _Walk:
         else:
             raise _Changeable
         return self(type(value)), self.all(itertools.chain(*found))
+
+    def _trusted(self, value: Any, module: str) -> Hashable:
+        if not _is_trusted(module):
+            raise _Changeable
+        return Same(value)
+
+
+def _has_slots(cls: type) -> bool:
+    """Whether a class that users wrote keeps values where `vars` does not show them."""
+    return any(
+        vars(base).get("__slots__") for base in cls.__mro__ if not _is_trusted(base.__module__)
+    )
+
+
+def _is_written(attribute: Any) -> bool:
+    """Whether a special method was written by a user, and not made by `dataclasses`."""
+    return (
+        isinstance(attribute, types.FunctionType) and attribute.__code__.co_filename != "<string>"
+    )
 
 
 def _is_by_value(value: Any) -> bool:

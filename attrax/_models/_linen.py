@@ -18,7 +18,7 @@ from .._core._types import PyTree
 from ._adapters import adapter_for
 from ._advice import advise, shapes_explained
 from ._fixed import Fixed, snapshot
-from ._model import Model, Static, copied, divide
+from ._model import Model, Static, copied, copied_in_order, divide
 from ._taps import is_opaque, is_reading, next_generation, running_path, tap_call
 
 
@@ -66,7 +66,7 @@ def from_linen(
             "its variables (batch norm in training mode) cannot be explained one example at a time."
         )
     _check(module, variables, updates)
-    arrays, static = divide(copied(apply_kwargs))
+    arrays, static = divide(copied_in_order(apply_kwargs))
     return Model((copied(variables), arrays), _Linen(Fixed(module), static, updates == "discard"))
 
 

@@ -121,6 +121,11 @@ def copied(tree: PyTree) -> PyTree:
     """The same pytree in containers of its own, so that what is done to `tree` does not change it.
 
     JAX arrays cannot change and are shared; NumPy arrays are copied. Keys of dicts are sorted, as
-    after `jax.tree.map`.
+    after `jax.tree.map`: variables are looked up by their names.
     """
     return jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, tree)
+
+
+def copied_in_order(tree: PyTree) -> PyTree:
+    """`copied`, with the keys of dicts in the order in which they are."""
+    return in_order(copied(tree), key_orders(tree))

@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from .._core._types import PyTree
 from . import _program
-from ._adapters import code_of
+from ._adapters import is_of_users
 from ._check import Seen, verify
 from ._fixed import snapshot
 from ._model import Model, divide
@@ -121,9 +121,14 @@ def read(
 
     def make(may_keep: bool):
         found = traced(model, arrays, static)
-        code = code_of(model.program) if verified else None
-        if code is not None and (may_keep or _seen.is_new(code, arrays)):
-            verify(model, found, arrays, static)
+        if verified and is_of_users(model.program):
+            # What is kept is read once; of the rest this says whether the like of it was verified.
+            shape = None if may_keep else snapshot((model.program, static), values=False)
+            key = shape and (shape, tuple(map(aval_of, arrays)), context())
+            if key is None or key not in _seen:
+                verify(model, found, arrays, static)
+            if key is not None:
+                _seen.add(key)
         # A constant that is a tracer belongs to the trace that is running, and to no other; one
         # that is an array was closed over, and may be another one the next time.
         consts = _program.held_arrays(found.program)

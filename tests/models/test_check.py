@@ -124,3 +124,23 @@ def test_modules_are_compared_without_a_computation(monkeypatch):
     net = nnx.Sequential(nnx.Linear(3, 3, rngs=rngs), nnx.relu, nnx.LayerNorm(3, rngs=rngs))
     attrax.check(net, x)
     attrax.check(lambda x: net(x), x)
+
+
+def test_what_failed_fails_again_and_another_closure_is_compared_too():
+    def applied(module, variables):
+        return lambda x: module.apply(variables, x) * 1.5
+
+    for module in (Dense(), Outer()):
+        read = applied(module, module.init(jax.random.key(0), X))
+        for _ in range(2):
+            if isinstance(module, Dense):
+                attrax.layers(read, X)
+            else:
+                with pytest.raises(ValueError, match="something else while attrax reads it"):
+                    attrax.layers(read, X)
+
+
+class Dense(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(x)

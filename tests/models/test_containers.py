@@ -292,3 +292,13 @@ def test_outputs_and_arguments_whose_class_looks_at_its_fields():
         close(attrax.intervene(model, X, at={name: lambda z: z}).last, model(X).last)
         attrax.gradients_at(model, X, score=lambda y: y.last.sum(), at=name)
     assert isinstance(attrax.capture(model, X, at="encoder"), Output)
+
+
+def test_arguments_of_apply_keep_the_order_of_their_keys():
+    class Joined(nn.Module):
+        def __call__(self, x, feats):
+            return jnp.concatenate([x, *feats.values()])
+
+    feats = {"wide": jnp.array([1.0]), "deep": jnp.array([2.0])}
+    model = attrax.from_linen(Joined(), {}, feats=feats)
+    close(model(X[:1]), Joined().apply({}, X[:1], feats=feats))

@@ -750,3 +750,20 @@ def test_integers_beside_floats_are_held_fixed():
 
     stacked = attrax.gradients_at(looped, X, score=jnp.sum, at="state")
     close(stacked, (jnp.stack([jnp.cos(jnp.sin(X)), jnp.ones(3)]), jnp.zeros(2)))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "new"),
+    [
+        ("int8", jnp.array([300, 1])),
+        ("int8", lambda z: z.astype("int32") * 100),
+        ("uint8", 300),
+        ("uint8", -1),
+        ("int32", np.array([2**40 + 7, 1])),
+    ],
+)
+def test_integers_that_would_wrap_are_refused(dtype, new):
+    shape = () if isinstance(new, int) else (2,)
+    x = jnp.full(shape, 3, dtype)
+    with pytest.raises(TypeError, match="the values would change"):
+        attrax.intervene(lambda x: attrax.tap("h", x).sum(), x, at={"h": new})

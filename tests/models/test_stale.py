@@ -280,3 +280,145 @@ def test_usual_modules_are_read_once():
         net.eval()
     one, two = (program(attrax.from_nnx(net), x) for net in sequences)
     assert one is two
+
+
+class Calls(nn.Module):
+    """Calls whatever it holds."""
+
+    act: object
+
+    def __call__(self, x):
+        return attrax.tap("h", 2 * self.act(x)).sum()
+
+
+def ruled(slope):
+    """The identity with a derivative of its own."""
+
+    @jax.custom_jvp
+    def identity(x):
+        return x
+
+    identity.defjvp(lambda primals, tangents: (primals[0], slope * tangents[0]))
+    return identity
+
+
+def backward(slope):
+    @jax.custom_vjp
+    def identity(x):
+        return x
+
+    identity.defvjp(lambda x: (x, None), lambda _, g: (slope * g,))
+    return identity
+
+
+class Wrapper:
+    def __init__(self, scale):
+        self.scale = scale
+        functools.update_wrapper(self, jnp.sin)
+
+    def __call__(self, x):
+        return self.scale * x
+
+
+class Slots:
+    __slots__ = ("scale",)
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def __call__(self, x):
+        return self.scale * x
+
+
+class Inherits(Slots):
+    """Has a `__dict__`, which does not show the slot."""
+
+
+def with_attribute(make, scale):
+    value = make()
+    value.scale = scale
+    return value
+
+
+def function_with_attribute():
+    def scaled(x):
+        return scaled.scale * x
+
+    return scaled
+
+
+@dataclasses.dataclass
+class Extra:
+    """Sets what is no field."""
+
+    def __post_init__(self):
+        self.scale = 1.0
+
+    def __call__(self, x):
+        return self.scale * x
+
+
+OUTER = types.ModuleType("outer")
+OUTER.inner = types.ModuleType("inner")
+
+
+class Doubles:
+    def __mul__(self, x):
+        return SCALE * x
+
+
+def deep(x):
+    return OUTER.inner.scale * x
+
+
+HIDDEN = {
+    "update_wrapper": lambda scale: Wrapper(scale),
+    "slots": lambda scale: Slots(scale),
+    "a slot in a base": lambda scale: Inherits(scale),
+    "a function with attributes": lambda scale: with_attribute(function_with_attribute, scale),
+    "no field": lambda scale: with_attribute(Extra, scale),
+}
+
+
+@pytest.mark.parametrize("make", HIDDEN.values(), ids=HIDDEN.keys())
+def test_what_differs_out_of_sight_is_another_field(make):
+    for scale in (2.0, 5.0):
+        model = attrax.from_linen(Calls(make(scale)), {})
+        close(attrax.capture(model, X, at="h"), 2 * scale * X)
+
+
+class Behind(nn.Module):
+    act: object
+
+    def __call__(self, x):
+        return self.act(attrax.tap("h", x)).sum()
+
+
+@pytest.mark.parametrize("make", [ruled, backward])
+def test_another_derivative_rule_is_another_function(make):
+    explain = jax.jit(lambda model, x: attrax.gradient(model, x))
+    for slope in (1.0, 10.0):
+        model = attrax.from_linen(Behind(make(slope)), {})
+        close(attrax.gradients_at(model, X, score=lambda y: y, at="h"), jnp.full(3, slope))
+        close(explain(model, X), jnp.full(3, slope))
+
+
+def test_modules_of_modules_are_looked_into():
+    model = attrax.from_linen(Calls(deep), {})
+    for scale in (2.0, 5.0):
+        OUTER.inner.scale = scale
+        close(attrax.capture(model, X, at="h"), 2 * scale * X)
+
+
+def test_numpy_arrays_that_are_written_to_later():
+    buffer, tails = np.zeros(2, np.float32), []
+    for fill in ([1.0, 2.0], [3.0, 4.0]):
+        buffer[:] = fill
+        tails.append(attrax.cut(lambda x: attrax.tap("h", 2 * x) + x, buffer, at="h"))
+    (z, tail), _ = tails
+    close(z, [2.0, 4.0])
+    close(tail(z), [3.0, 6.0])
+    weights = np.ones(2, np.float32)
+    z, tail = attrax.cut(lambda x: attrax.tap("h", x) * weights, jnp.ones(2), at="h")
+    weights[:] = 10
+    close(tail(z), [1.0, 1.0])

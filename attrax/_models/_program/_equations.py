@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import jax
 import jax.extend.core as jex
+import numpy as np
 
 Eqn: TypeAlias = jex.JaxprEqn
 Var: TypeAlias = jex.Var
@@ -88,7 +89,9 @@ def run(jaxpr: Body, args: Sequence[Value]) -> list[Value]:
 def trace(fn: Callable[..., Any], avals: Sequence[Aval], consts: Sequence[Value] = ()) -> Program:
     """The program of `fn`; `consts` are the values of its leading arguments that are constants."""
     traced = jax.make_jaxpr(fn)(*avals)
-    jaxpr, found = open_jaxpr(traced), constants(traced)
+    # A NumPy array that was closed over may be written to later.
+    found = [c.copy() if isinstance(c, np.ndarray) else c for c in constants(traced)]
+    jaxpr = open_jaxpr(traced)
     hoisted = piece(jaxpr, jaxpr.eqns, [*jaxpr.constvars, *jaxpr.invars], jaxpr.outvars)
     return Program(open_jaxpr(hoisted), (*found, *consts))
 
