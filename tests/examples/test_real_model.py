@@ -1,4 +1,4 @@
-"""The pretrained network of the examples, explained: exact oracles, compiled programs, counts."""
+"""Slow: the pretrained network, explained: exact oracles, compiled programs, counts."""
 
 import re
 
@@ -11,6 +11,8 @@ import attrax
 import efficientnet
 import pretrained
 from attrax import distributions, paths, quadrature, scores
+
+pytestmark = pytest.mark.soak
 
 # The prefix of this layer does three quarters of the work of the network.
 THREE_QUARTERS = "block12"
