@@ -34,7 +34,7 @@ soak: .venv/soak
 	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m soak --durations=10 $(ARGS)
 
 docs: .venv/docs
-	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --config-file docs/site/mkdocs.yml
 	.venv/bin/python -m pytest -m site tests/site $(ARGS)
 
 lint: .venv/dev
