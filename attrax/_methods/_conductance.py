@@ -71,8 +71,8 @@ def internal_influence(
 
     Raises:
         TypeError: when `x` or z is not floating, or `rule` is not a `Rule`.
-        ValueError: when `fn` does not return a scalar, the points have not the shapes of `x`, or
-            the distribution needs a key and there is none.
+        ValueError: when `fn` does not return a scalar, the points do not match the shapes of `x`,
+            or the distribution needs a key and there is none.
 
     Example:
         >>> from attrax.distributions import linear
@@ -280,8 +280,8 @@ def neuron_conductance(
     Raises:
         TypeError: when `x` or z is not floating, or `rule` is not a `Rule`; when z is not one array
             and `neuron` is given.
-        ValueError: when `fn` does not return a scalar, `baseline` has not the shapes of `x`, or
-            `neuron` is out of range or has not one index for each axis.
+        ValueError: when `fn` does not return a scalar, `baseline` does not match the shapes of `x`,
+            or `neuron` is out of range or has not one index for each axis.
 
     Example:
         >>> split = lambda x: (x**2, lambda z: z[0] * z[1])
