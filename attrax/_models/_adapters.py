@@ -118,4 +118,4 @@ def adapter_for(value: Any) -> str:
 
 def is_of_users(program: Any) -> bool:
     """Whether users wrote a program; False for one that attrax derived from another."""
-    return isinstance(program, _Function) or hasattr(program, "code")
+    return isinstance(program, _Function) or hasattr(program, "is_written_by_users")

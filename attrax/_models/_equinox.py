@@ -40,13 +40,13 @@ def from_equinox(module: Any) -> Model:
     if not callable(module):
         raise TypeError(f"`module` must be callable; got {type(module).__name__}.")
     weights, static = divide(module)
-    return Model(copied(weights), _Modules(static, type(module)))
+    return Model(copied(weights), _Modules(static))
 
 
 @dataclass(frozen=True)
 class _Modules:
     static: Static
-    code: type
+    is_written_by_users = True
 
     def __call__(self, weights: Sequence[Any], *inputs: Any, **kwargs: Any) -> Any:
         module = self.static.join(weights)

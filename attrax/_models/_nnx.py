@@ -177,9 +177,7 @@ class _Nnx:
         static = self.graph.now()
         return None if static is None else (self, static)
 
-    @property
-    def code(self) -> Hashable:
-        return self.graph.cls, self.method
+    is_written_by_users = True
 
     def __call__(self, state: PyTree, *inputs: Any, **kwargs: Any) -> Any:
         result, after = self._run(state, *inputs, **kwargs)
